@@ -43,9 +43,6 @@ const (
 	PhaseCancelled Phase = "cancelled" // told to stop, or the grant ran out, before the reboot: undrained
 )
 
-// PhaseEnd is a Phase; the name only marks the ends in the list above.
-type Phase = Phase
-
 // phaseNext is the one state machine of an operation. What the agent reports
 // may skip phases (check-ins are lost), so the control plane asks [Phase.CanBecome], which follows paths.
 var phaseNext = map[Phase][]Phase{
