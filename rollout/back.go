@@ -1,0 +1,119 @@
+package rollout
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/kernwave/kernwave/fleet"
+)
+
+// rollback brings the previous kernel to every host that this rollout committed, the latest first, with trial and
+// commit like any update. It ends when all of them are back or a person gave up on them.
+func (s *stepper) rollback() {
+	ahead, complete := 0, true
+	for _, h := range s.r.Plan.Hosts {
+		if op, ok := s.open(h.ID); ok && s.waitedFor(op) {
+			complete = false
+			if op.Phase.BeforeReboot() {
+				ahead++
+			}
+		}
+	}
+	for _, h := range slices.Backward(s.r.Plan.Hosts) {
+		from := s.backTo(h.ID)
+		if from == "" {
+			continue
+		}
+		// On the way back a type that was left out is still brought back: leaving out means "no new kernel".
+		switch p, _ := s.offeredBack(h); p {
+		case waiting:
+			complete = false
+			if ahead < PrepareAhead {
+				ahead++
+				s.decide(Want{Host: h.ID, Stage: fleet.RollbackStage, Release: from})
+			}
+		case blocked, working:
+			complete = false
+		}
+	}
+	if complete {
+		s.decide(Finish{OutcomeRolledBack, "every host that had committed is back on its previous kernel, or was given up by a person"})
+	}
+}
+
+// backTo is the release that h has to be brought back to; empty: it has not committed, or is back already.
+func (s *stepper) backTo(h fleet.HostID) string {
+	from := ""
+	for _, op := range s.v.Operations(h) {
+		if op.Phase != fleet.PhaseCommitted {
+			continue
+		}
+		if op.Stage == fleet.RollbackStage {
+			from = ""
+		} else {
+			from = op.FromRelease
+		}
+	}
+	return from
+}
+
+func (s *stepper) offeredBack(h PlanHost) (progress, string) {
+	if op, ok := s.open(h.ID); ok && s.waitedFor(op) {
+		return working, string(op.Phase)
+	}
+	p, why := s.offered(PlanHost{ID: h.ID, Stage: h.Stage}) // without its type: see rollback
+	return p, why
+}
+
+// Wishes are the operations that wish to leave service now, in plan order: prepared, or already holding a grant
+// and not yet rebooted. A halted or aborted rollout wishes nothing. The arbiter decides who may.
+func Wishes(v View) []fleet.Operation {
+	s := &stepper{v: v, r: v.Rollout()}
+	if s.halted() {
+		return nil
+	}
+	var ws []fleet.Operation
+	for _, h := range s.r.Plan.Hosts {
+		op, ok := s.open(h.ID)
+		if !ok {
+			continue
+		}
+		if word, _ := s.word(op); word != fleet.WordNone || op.Word != fleet.WordNone {
+			continue
+		}
+		switch op.Phase {
+		case fleet.PhasePrepared, fleet.PhaseDraining, fleet.PhaseDrained:
+			ws = append(ws, op)
+		}
+	}
+	return ws
+}
+
+// MayReboot answers the last-moment question for an operation of this rollout: empty means yes.
+func MayReboot(v View, id fleet.OperationID, host fleet.HostID) (whyNot string) {
+	for _, op := range Wishes(v) {
+		if op.ID == id && op.Host == host {
+			if op.Phase != fleet.PhaseDrained && op.Phase != fleet.PhaseDraining && op.Phase != fleet.PhasePrepared {
+				return fmt.Sprintf("the operation is in phase %s", op.Phase)
+			}
+			return ""
+		}
+	}
+	s := &stepper{v: v, r: v.Rollout()}
+	switch op, ok := s.open(host); {
+	case v.Stopped() != "":
+		return "everything is stopped: " + v.Stopped()
+	case s.r.State.Outcome != "" || s.r.State.Paused != "":
+		return "the rollout is " + s.r.State.Status() + ": " + s.r.State.Paused
+	case !ok || op.ID != id:
+		return "no such operation is open on this host"
+	default:
+		if word, why := s.word(op); word != fleet.WordNone {
+			return why
+		}
+		if op.Word != fleet.WordNone {
+			return op.WordWhy
+		}
+		return fmt.Sprintf("the operation is in phase %s", op.Phase)
+	}
+}

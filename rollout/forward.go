@@ -1,0 +1,204 @@
+package rollout
+
+import (
+	"fmt"
+
+	"github.com/kernwave/kernwave/fleet"
+)
+
+// progress is where a host stands in the direction of the rollout.
+type progress int
+
+const (
+	waiting progress = iota // may be wanted
+	working                 // has an open operation
+	done                    // committed
+	given                   // a person took it out: skipped, left out, in maintenance, retired
+	blocked                 // cannot be wanted now: held, silent, out of service
+)
+
+// progress says where h stands, and why, on the way forward.
+func (s *stepper) progress(h PlanHost) (progress, string) {
+	op, has := s.newest(h.ID)
+	if has && op.Stage != fleet.RollbackStage && op.Phase == fleet.PhaseCommitted {
+		return done, "committed"
+	}
+	if has && !op.Phase.Ended() && s.waitedFor(op) {
+		return working, string(op.Phase)
+	}
+	return s.offered(h)
+}
+
+// waitedFor says whether an open operation is waited for. It is not when a person has given the host up while it
+// was gone: it may never come back.
+func (s *stepper) waitedFor(op fleet.Operation) bool {
+	if s.v.Host(op.Host).Status != fleet.StatusActive {
+		return false
+	}
+	_, skipped := s.r.State.Skipped[op.Host]
+	return !skipped || op.Problem == nil
+}
+
+// offered says whether a host without an open operation may be offered one.
+func (s *stepper) offered(h PlanHost) (progress, string) {
+	now := s.v.Host(h.ID)
+	if why, ok := s.r.State.LeftOut[h.Type]; ok {
+		return given, "its type is left out: " + why
+	}
+	if why, ok := s.r.State.Skipped[h.ID]; ok {
+		return given, "skipped: " + why
+	}
+	if now.Status != fleet.StatusActive {
+		return given, "in " + string(now.Status)
+	}
+	if why := s.heldWhy(h.ID); why != "" {
+		return blocked, "waits for a person (retry or skip): " + why
+	}
+	if now.BusyWith != "" {
+		return blocked, "another operation is open on it: " + now.BusyWith
+	}
+	if !now.Unheard.IsZero() {
+		return blocked, "silent since " + now.Unheard.UTC().Format("2006-01-02 15:04:05Z")
+	}
+	if now.Parked != "" {
+		return blocked, "its agent is parked: " + now.Parked
+	}
+	if !now.InService {
+		return blocked, "not in service: " + now.NotInServiceWhy
+	}
+	return waiting, ""
+}
+
+// forward wants what the running stage still lacks, and ends the stage when it lacks nothing.
+func (s *stepper) forward() {
+	complete := false
+	if s.r.State.Stage == 0 {
+		complete = s.canaries()
+	} else {
+		complete = s.wave()
+	}
+	if complete {
+		s.soak()
+	}
+}
+
+// canaries lets the canaries of each type try the kernel, one after another, and approves the types whose canaries
+// are all committed. It reports whether every type is approved or left out.
+func (s *stepper) canaries() bool {
+	complete := true
+	for _, t := range s.r.Plan.Types {
+		if _, out := s.r.State.LeftOut[t.ID]; out {
+			continue
+		}
+		if _, ok := s.v.Approved(t.ID); ok {
+			continue
+		}
+		if !s.canariesOf(t) {
+			complete = false
+		}
+	}
+	return complete
+}
+
+// canariesOf wants the next canary of a type, or approves the type. It reports whether the type is approved.
+func (s *stepper) canariesOf(t TypePlan) bool {
+	var passed []fleet.HostID
+	for _, id := range t.Canaries {
+		switch p, _ := s.progress(PlanHost{ID: id, Type: t.ID}); p {
+		case done:
+			passed = append(passed, id)
+			continue
+		case given:
+			continue // a person's decision; the others speak for the type, if there are any
+		case waiting:
+			s.decide(Want{Host: id, Stage: 0, Release: s.r.Plan.Kernel.Release})
+		}
+		return false
+	}
+	if len(passed) == 0 {
+		return false // nobody tried it: no evidence is never a pass
+	}
+	s.decide(Approve{Type: t.ID, Evidence: evidence(passed)})
+	return true
+}
+
+func evidence(passed []fleet.HostID) string {
+	return fmt.Sprintf("trial passed on %s", joinHosts(passed, 5))
+}
+
+// wave wants operations for the hosts of this stage and of earlier ones that are not done (a host that came back
+// from maintenance catches up), and reports whether all of them are.
+func (s *stepper) wave() bool {
+	ahead := 0
+	for _, h := range s.r.Plan.Hosts {
+		if op, ok := s.open(h.ID); ok && op.Phase.BeforeReboot() {
+			ahead++
+		}
+	}
+	complete := true
+	for _, h := range s.r.Plan.Hosts {
+		if h.Stage > s.r.State.Stage {
+			break
+		}
+		switch p, _ := s.progress(h); p {
+		case done, given:
+		case waiting:
+			complete = false
+			if ahead < PrepareAhead && s.trusted(h.Type) {
+				ahead++
+				s.decide(Want{Host: h.ID, Stage: s.r.State.Stage, Release: s.r.Plan.Kernel.Release})
+			}
+		default:
+			complete = false
+		}
+	}
+	return complete
+}
+
+// trusted says whether the kernel is approved for a type at this moment: an approval can be withdrawn or run out.
+func (s *stepper) trusted(t fleet.HostTypeID) bool {
+	_, ok := s.v.Approved(t)
+	return ok
+}
+
+// soak watches a finished stage for its time, and then begins the next one, or ends the rollout.
+func (s *stepper) soak() {
+	st := s.r.State
+	cur := st.Stages[st.Stage]
+	if cur.SoakUntil.IsZero() && cur.Skipped == "" && s.r.Plan.Stages[st.Stage].Adds > 0 {
+		until := s.now.Add(s.r.Spec.Soak)
+		s.decide(Soak{Stage: st.Stage, Until: until})
+		s.wakeAt(until)
+		return
+	}
+	if s.now.Before(cur.SoakUntil) {
+		s.wakeAt(cur.SoakUntil)
+		return
+	}
+	next := st.Stage + 1
+	if next == len(s.r.Plan.Stages) {
+		s.decide(Finish{OutcomeDone, "every stage is done"})
+		return
+	}
+	a := Advance{To: next, Why: s.r.Plan.Name(st.Stage) + " is done"}
+	if p := s.r.Plan.Stages[next]; p.Adds == 0 {
+		a.Skipped = fmt.Sprintf("adds nobody: %d %% of %d hosts are the %d that are done already",
+			p.Percent, len(s.r.Plan.Hosts), p.Upto)
+	}
+	s.decide(a)
+	s.wakeAt(s.now) // the next stage has something to say at once
+}
+
+func joinHosts(ids []fleet.HostID, most int) string {
+	out := ""
+	for i, id := range ids {
+		if i == most {
+			return fmt.Sprintf("%s and %d more", out, len(ids)-most)
+		}
+		if i > 0 {
+			out += ", "
+		}
+		out += string(id)
+	}
+	return out
+}
