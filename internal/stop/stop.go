@@ -23,8 +23,8 @@ type Stop struct {
 
 	write sync.Mutex // one writer of the file at a time
 
-	mu     sync.RWMutex // never held over I/O: Stopped must not wait for a sick disk
-	order  *Order
+	mu    sync.RWMutex // never held over I/O: Stopped must not wait for a sick disk
+	order *Order
 }
 
 // Order is who stopped everything, why and when.
@@ -102,6 +102,9 @@ func (s *Stop) Set(o Order) error {
 func (s *Stop) Lift() error {
 	s.write.Lock()
 	defer s.write.Unlock()
+	s.mu.RLock()
+	lifting := s.order
+	s.mu.RUnlock()
 	err := os.Remove(s.path)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		err = syncDir(filepath.Dir(s.path))
@@ -113,7 +116,9 @@ func (s *Stop) Lift() error {
 		}
 	}
 	s.mu.Lock()
-	s.order = nil
+	if s.order == lifting { // a stop that came meanwhile stays, and writes its file after us
+		s.order = nil
+	}
 	s.mu.Unlock()
 	return nil
 }

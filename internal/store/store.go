@@ -42,7 +42,7 @@ type Store interface {
 	// Update runs f in one durable write transaction, after all earlier ones and before all later ones, or not at
 	// all: when f or the commit fails nothing of it stays. f may run only once. f must not call View or Update of
 	// the same store (it would wait for itself), must not keep tx, and should not wait for anything else.
-	
+
 	// An error from a failed commit leaves open whether the writes are there, as a crash does: read again.
 	Update(ctx context.Context, f func(tx Tx) error) error
 
@@ -94,17 +94,17 @@ type Reader interface {
 	OperationsOf(owner string) ([]fleet.Operation, error) // oldest first
 
 	Grant(id fleet.GrantID) (Grant, error)
-	LiveGrants() ([]Grant, error)                         // EndedAt is zero; oldest first. Expired ones too: the store has no clock
-	GrantsOf(op fleet.OperationID) ([]Grant, error)       // oldest first
-	Approvals(checksum string) ([]Approval, error)        // those not withdrawn, oldest first; "": of all kernels
+	LiveGrants() ([]Grant, error)                   // EndedAt is zero; oldest first. Expired ones too: the store has no clock
+	GrantsOf(op fleet.OperationID) ([]Grant, error) // oldest first
+	Approvals(checksum string) ([]Approval, error)  // those not withdrawn, oldest first; "": of all kernels
 	Incident(id string) (Incident, error)
-	Incidents(all bool) ([]Incident, error)               // newest first; not all: the open ones
-	Events(q EventQuery) ([]Event, error)                 // always by rising Seq
-	Budgets() ([]Budget, error)                           // by By
+	Incidents(all bool) ([]Incident, error) // newest first; not all: the open ones
+	Events(q EventQuery) ([]Event, error)   // always by rising Seq
+	Budgets() ([]Budget, error)             // by By
 	EnrolToken(hash string) (EnrolToken, error)
-	EnrolTokens() ([]EnrolToken, error)                   // oldest first
+	EnrolTokens() ([]EnrolToken, error) // oldest first
 	Operator(name string) (Operator, error)
-	Operators() ([]Operator, error)                       // by name
+	Operators() ([]Operator, error) // by name
 	Certificate(serial string) (Certificate, error)
 	CertificatesOf(h fleet.HostID) ([]Certificate, error) // oldest first
 	RevokedCertificates() ([]string, error)               // serials

@@ -1,0 +1,121 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/kernwave/kernwave/fleet"
+	"github.com/kernwave/kernwave/internal/store"
+)
+
+// meta keys.
+const (
+	metaEpoch = "epoch" // fleet.Incarnation
+	metaPlace = "place" // place
+	metaMoved = "moved" // why; no row: not moved
+)
+
+// place is where the store was when it was begun last.
+type place struct {
+	MachineID string `json:"machine_id"`
+	Dir       string `json:"dir"`
+}
+
+// Begin implements [store.Store].
+func (s *Store) Begin(ctx context.Context, p store.Place) (st store.Start, err error) {
+	if p.Instance == "" {
+		return st, fmt.Errorf("begin: a place needs an instance id")
+	}
+	err = s.update(ctx, func(w *writer) error {
+		epoch, err := w.Epoch()
+		if err != nil {
+			return err
+		}
+		var last place
+		if err := w.metaJSON(metaPlace, &last); err != nil {
+			return err
+		}
+		if st.Moved, err = w.meta(metaMoved); err != nil {
+			return err
+		}
+		here := place{MachineID: p.MachineID, Dir: p.Dir}
+		moved := ""
+		switch {
+		case epoch == (fleet.Incarnation{}):
+			epoch.Incarnation = 1 // a new store
+		case p.Raise:
+			moved = "an operator said that it was restored"
+		case last.MachineID != here.MachineID:
+			moved = "it was last used on another machine"
+		case last.Dir != here.Dir:
+			moved = fmt.Sprintf("its directory is another one than last time (device:inode %s, was %s)", here.Dir, last.Dir)
+		}
+		if moved != "" {
+			epoch.Incarnation++
+			st.Moved = "the store was restored or cloned: " + moved
+			if err := w.setMeta(metaMoved, st.Moved); err != nil {
+				return err
+			}
+		}
+		// The term runs on over incarnations: it only ever rises.
+		epoch.Term++
+		epoch.Instance = p.Instance
+		st.Incarnation = epoch
+		if err := w.setMetaJSON(metaEpoch, epoch); err != nil {
+			return err
+		}
+		return w.setMetaJSON(metaPlace, here)
+	})
+	if err != nil {
+		return store.Start{}, fmt.Errorf("begin: %w", err)
+	}
+	s.mu.Lock()
+	s.epoch = st.Incarnation
+	s.mu.Unlock()
+	return st, nil
+}
+
+// Epoch implements [store.Reader].
+func (r *reader) Epoch() (i fleet.Incarnation, err error) {
+	err = r.metaJSON(metaEpoch, &i)
+	return i, err
+}
+
+// SettleMove implements [store.Tx].
+func (w *writer) SettleMove() error {
+	return w.exec("settle move", "DELETE FROM meta WHERE key = ?", metaMoved)
+}
+
+func (r *reader) meta(key string) (string, error) {
+	var v string
+	found, err := r.scan("meta "+key, []any{&v}, "SELECT value FROM meta WHERE key = ?", key)
+	if err != nil || !found {
+		return "", err
+	}
+	return v, nil
+}
+
+// metaJSON leaves v alone when the key is not there.
+func (r *reader) metaJSON(key string, v any) error {
+	s, err := r.meta(key)
+	if err != nil || s == "" {
+		return err
+	}
+	if err := json.Unmarshal([]byte(s), v); err != nil {
+		return fmt.Errorf("read meta %s: %w", key, err)
+	}
+	return nil
+}
+
+func (w *writer) setMeta(key, value string) error {
+	return w.exec("set meta "+key, "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, value)
+}
+
+func (w *writer) setMetaJSON(key string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return w.setMeta(key, string(b))
+}

@@ -1,0 +1,215 @@
+// Package sqlite keeps a [store.Store] in one directory, in SQLite: a
+// write-ahead log synced at every commit, one writer, a few readers. Only one
+// process at a time may have a directory open. SQL never asks for the time.
+//
+//	s, err := sqlite.Open("/var/lib/kernwave", sqlite.Options{Rand: rand.Reader})
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+
+	_ "modernc.org/sqlite" // registers the driver "sqlite"
+
+	"github.com/kernwave/kernwave/fleet"
+	"github.com/kernwave/kernwave/internal/store"
+)
+
+// fileName is the database's, in the data directory; SQLite puts its log beside it.
+const fileName = "kernwave.db"
+
+// readers is how many views run at once; more of them wait. Two cores are busy with less.
+const readers = 4
+
+// Options are what Open needs besides the directory.
+type Options struct {
+	// Rand is where the random ends of ids come from: crypto/rand.Reader, or a seeded source in tests.
+	Rand io.Reader
+	// Fault is called before each write, before each commit and after it ("commit", "committed"), when it is set.
+	// It may wait, end the process, or return an error, which Update then returns. Tests break the store with it.
+	Fault func(point string) error
+
+	unsynced bool // nothing has to survive: OpenTemp
+	unlocked bool // several stores on one directory, for tests of fencing
+}
+
+// Store implements [store.Store].
+type Store struct {
+	write, read *sql.DB
+	lock        *os.File
+	opts        Options
+	atClose     func() error
+
+	writing sync.Mutex // serialises Update fairly, before SQLite's own lock would make them poll
+
+	mu    sync.Mutex
+	epoch fleet.Incarnation // what this process began with; zero: it has not
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Open opens the store in dir, which must exist, and brings its schema up to date. It refuses a directory that
+// another process has open, and a schema that is newer than this program.
+func Open(dir string, o Options) (*Store, error) {
+	if o.Rand == nil {
+		return nil, errors.New("sqlite: Options.Rand must be set")
+	}
+	s := &Store{opts: o, atClose: func() error { return nil }}
+	if !o.unlocked {
+		lock, err := lockDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		s.lock = lock
+	}
+	if err := s.open(filepath.Join(dir, fileName)); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// OpenTemp opens an empty store that ends with Close: for simulators and tests. It behaves like any other, but does
+// not wait for a disk.
+func OpenTemp(o Options) (*Store, error) {
+	base := "/dev/shm" // memory, where there is one
+	if fi, err := os.Stat(base); err != nil || !fi.IsDir() {
+		base = ""
+	}
+	dir, err := os.MkdirTemp(base, "kernwave-store-*")
+	if err != nil {
+		return nil, fmt.Errorf("open a temporary store: %w", err)
+	}
+	o.unsynced = true
+	s, err := Open(dir, o)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	s.atClose = func() error { return os.RemoveAll(dir) }
+	return s, nil
+}
+
+func (s *Store) open(path string) error {
+	synchronous := "FULL" // every commit is on the disk before Update returns
+	if s.opts.unsynced {
+		synchronous = "OFF"
+	}
+	dsn := func(more ...string) string {
+		q := url.Values{"_pragma": append([]string{
+			"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(" + synchronous + ")", "foreign_keys(1)",
+			"trusted_schema(0)", "temp_store(MEMORY)",
+		}, more...)}
+		q.Set("_txlock", "deferred")
+		return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
+	}
+	var err error
+	if s.write, err = sql.Open("sqlite", dsn()); err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	s.write.SetMaxOpenConns(1)
+	s.write.SetMaxIdleConns(1)
+	if err := migrate(context.Background(), s.write); err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	// The database holds hashes of tokens and the whole fleet's facts: nobody else's business.
+	if err := os.Chmod(path, 0o600); err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	if s.read, err = sql.Open("sqlite", dsn("query_only(1)")); err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	s.read.SetMaxOpenConns(readers)
+	s.read.SetMaxIdleConns(readers)
+	return nil
+}
+
+// View implements [store.Store].
+func (s *Store) View(ctx context.Context, f func(store.Reader) error) error {
+	tx, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return fmt.Errorf("read the store: %w", err)
+	}
+	defer tx.Rollback()
+	r := &reader{ctx: ctx, tx: tx}
+	// SQLite takes the snapshot at the first read, not at BEGIN.
+	if _, err := r.Epoch(); err != nil {
+		return err
+	}
+	return f(r)
+}
+
+// Update implements [store.Store].
+func (s *Store) Update(ctx context.Context, f func(store.Tx) error) error {
+	return s.update(ctx, func(w *writer) error {
+		s.mu.Lock()
+		mine := s.epoch
+		s.mu.Unlock()
+		now, err := w.Epoch()
+		if err != nil {
+			return err
+		}
+		if mine == (fleet.Incarnation{}) || now != mine {
+			return store.ErrFenced
+		}
+		return f(w)
+	})
+}
+
+func (s *Store) update(ctx context.Context, f func(*writer) error) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	conn, err := s.write.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("write the store: %w", err)
+	}
+	defer conn.Close()
+	// IMMEDIATE: the write lock comes first, so that what is read stays true until the commit, also when
+	// another process writes.
+	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return fmt.Errorf("write the store: %w", err)
+	}
+	done := false
+	defer func() {
+		if !done { // an error, or a panic in f
+			// The caller may have given up; the transaction must end all the same. SQLite may have ended it by
+			// itself (an interrupted write, a full disk): then a fresh connection is the sure way.
+			if _, e := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); e != nil {
+				_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+			}
+		}
+	}()
+	w := &writer{reader: reader{ctx: ctx, tx: conn}, opts: s.opts}
+	if err := f(w); err != nil {
+		return err
+	}
+	if err := w.fault("commit"); err != nil {
+		return err
+	}
+	// From here on the caller's giving up must not leave open what happened.
+	if _, err := conn.ExecContext(context.WithoutCancel(ctx), "COMMIT"); err != nil {
+		return fmt.Errorf("write the store: commit: %w", err)
+	}
+	done = true
+	return w.fault("committed")
+}
+
+// Close implements [store.Store].
+func (s *Store) Close() error {
+	var errs []error
+	for _, db := range []*sql.DB{s.read, s.write} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(append(errs, s.atClose())...)
+}
