@@ -30,6 +30,17 @@ var ErrNotFound = operator.ErrNotFound
 // never began: what it wanted to write was decided on a state that is no longer its own.
 var ErrFenced = errors.New("another control plane has taken over this store")
 
+// Error says that the store itself failed: its disk, its driver, its connection. What a caller did wrong is never one.
+type Error struct {
+	Op  string // "read the store: hosts"
+	Err error
+}
+
+func (e *Error) Error() string { return e.Op + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
 // Store is the state of one control plane. Its methods may be called from any goroutine.
 type Store interface {
 	// Begin makes this process the one that may write: it raises the term, and the incarnation too when p is not

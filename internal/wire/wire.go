@@ -1,8 +1,8 @@
 // Package wire turns the fleet types into the generated protobuf types and
 // back. It is the one place, besides the API handlers, that knows both; it
 // decides nothing and checks nothing: what came from outside is validated by
-// who uses it. It stays light, because the agent links it: only fleet and the
-// generated code.
+// who uses it. It stays light, because the agent links it: only fleet, the
+// plain types of internal/operator and the generated code.
 //
 //	req := wire.ReportToProto(report)
 //	desired := wire.DesiredFromProto(resp.Msg)

@@ -40,7 +40,7 @@ func (w *writer) fault(point string) error {
 		return nil
 	}
 	if err := w.opts.Fault(point); err != nil {
-		return fmt.Errorf("write the store: %s: %w", point, err)
+		return &store.Error{Op: "write the store: " + point, Err: err}
 	}
 	return nil
 }
@@ -57,7 +57,7 @@ func (w *writer) execResult(what, query string, args ...any) (sql.Result, error)
 	}
 	res, err := w.tx.ExecContext(w.ctx, query, args...)
 	if err != nil {
-		return nil, fmt.Errorf("write the store: %s: %w", what, err)
+		return nil, &store.Error{Op: "write the store: " + what, Err: err}
 	}
 	return res, nil
 }
@@ -66,7 +66,7 @@ func (w *writer) execResult(what, query string, args ...any) (sql.Result, error)
 func (w *writer) put(what, query string, v any, args ...any) error {
 	body, err := json.Marshal(v)
 	if err != nil {
-		return fmt.Errorf("write the store: %s: %w", what, err)
+		return &store.Error{Op: "write the store: " + what, Err: err}
 	}
 	return w.exec(what, query, append(args, string(body))...)
 }
@@ -78,7 +78,7 @@ func (r *reader) scan(what string, dest []any, query string, args ...any) (found
 	case errors.Is(err, sql.ErrNoRows):
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("read the store: %s: %w", what, err)
+		return false, &store.Error{Op: "read the store: " + what, Err: err}
 	}
 	return true, nil
 }
@@ -94,7 +94,7 @@ func one[T any](r *reader, what, query string, args ...any) (v T, err error) {
 		return v, fmt.Errorf("%s: %w", what, store.ErrNotFound)
 	}
 	if err := json.Unmarshal(body, &v); err != nil {
-		return v, fmt.Errorf("read the store: %s: %w", what, err)
+		return v, &store.Error{Op: "read the store: " + what, Err: err}
 	}
 	return v, nil
 }
@@ -119,16 +119,16 @@ func many[T any](r *reader, what, query string, args ...any) (vs []T, err error)
 func (r *reader) each(what string, f func(*sql.Rows) error, query string, args ...any) (err error) {
 	rows, err := r.tx.QueryContext(r.ctx, query, args...)
 	if err != nil {
-		return fmt.Errorf("read the store: %s: %w", what, err)
+		return &store.Error{Op: "read the store: " + what, Err: err}
 	}
 	defer rows.Close()
 	for rows.Next() {
 		if err := f(rows); err != nil {
-			return fmt.Errorf("read the store: %s: %w", what, err)
+			return &store.Error{Op: "read the store: " + what, Err: err}
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("read the store: %s: %w", what, err)
+		return &store.Error{Op: "read the store: " + what, Err: err}
 	}
 	return nil
 }

@@ -48,7 +48,9 @@ type Store struct {
 	opts        Options
 	atClose     func() error
 
-	writing sync.Mutex // serialises Update fairly, before SQLite's own lock would make them poll
+	// writing holds one token, which an Update takes: SQLite's own lock would make them poll, and a mutex
+	// would make them wait on a sick disk for longer than their callers do.
+	writing chan struct{}
 
 	mu    sync.Mutex
 	epoch fleet.Incarnation // what this process began with; zero: it has not
@@ -62,7 +64,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Rand == nil {
 		return nil, errors.New("sqlite: Options.Rand must be set")
 	}
-	s := &Store{opts: o, atClose: func() error { return nil }}
+	s := &Store{opts: o, writing: make(chan struct{}, 1), atClose: func() error { return nil }}
 	if !o.unlocked {
 		lock, err := lockDir(dir)
 		if err != nil {
@@ -134,7 +136,7 @@ func (s *Store) open(path string) error {
 func (s *Store) View(ctx context.Context, f func(store.Reader) error) error {
 	tx, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
-		return fmt.Errorf("read the store: %w", err)
+		return &store.Error{Op: "read the store", Err: err}
 	}
 	defer tx.Rollback()
 	r := &reader{ctx: ctx, tx: tx}
@@ -163,17 +165,21 @@ func (s *Store) Update(ctx context.Context, f func(store.Tx) error) error {
 }
 
 func (s *Store) update(ctx context.Context, f func(*writer) error) error {
-	s.writing.Lock()
-	defer s.writing.Unlock()
+	select {
+	case s.writing <- struct{}{}:
+		defer func() { <-s.writing }()
+	case <-ctx.Done():
+		return &store.Error{Op: "write the store: wait for other writers", Err: context.Cause(ctx)}
+	}
 	conn, err := s.write.Conn(ctx)
 	if err != nil {
-		return fmt.Errorf("write the store: %w", err)
+		return &store.Error{Op: "write the store", Err: err}
 	}
 	defer conn.Close()
 	// IMMEDIATE: the write lock comes first, so that what is read stays true until the commit, also when
 	// another process writes.
 	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
-		return fmt.Errorf("write the store: %w", err)
+		return &store.Error{Op: "write the store", Err: err}
 	}
 	done := false
 	defer func() {
@@ -194,7 +200,7 @@ func (s *Store) update(ctx context.Context, f func(*writer) error) error {
 	}
 	// From here on the caller's giving up must not leave open what happened.
 	if _, err := conn.ExecContext(context.WithoutCancel(ctx), "COMMIT"); err != nil {
-		return fmt.Errorf("write the store: commit: %w", err)
+		return &store.Error{Op: "write the store: commit", Err: err}
 	}
 	done = true
 	return w.fault("committed")
