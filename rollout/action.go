@@ -85,7 +85,7 @@ func (r *Rollout) act(a Action, now time.Time) error {
 		put(&st.Skipped, a.Host, by)
 		delete(st.Held, a.Host)
 	case ActLeaveOut:
-		if !r.hasType(a.Type) {
+		if !r.Plan.HasType(a.Type) {
 			return fmt.Errorf("type %q is not part of it", a.Type)
 		}
 		put(&st.LeftOut, a.Type, by)
@@ -98,15 +98,6 @@ func (r *Rollout) act(a Action, now time.Time) error {
 func (r *Rollout) has(id fleet.HostID) bool {
 	for _, h := range r.Plan.Hosts {
 		if h.ID == id {
-			return true
-		}
-	}
-	return false
-}
-
-func (r *Rollout) hasType(id fleet.HostTypeID) bool {
-	for _, t := range r.Plan.Types {
-		if t.ID == id {
 			return true
 		}
 	}

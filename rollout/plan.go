@@ -54,6 +54,11 @@ func (p Plan) Name(i int) string {
 	return fmt.Sprintf("wave %d (%d %%)", i, p.Stages[i].Percent)
 }
 
+// HasType says whether a host of type t takes part.
+func (p Plan) HasType(t fleet.HostTypeID) bool {
+	return slices.ContainsFunc(p.Types, func(tp TypePlan) bool { return tp.ID == t })
+}
+
 // Excluded is a selected host that does not take part.
 type Excluded struct {
 	ID  fleet.HostID `json:"id"`
