@@ -1,0 +1,245 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+	"time"
+)
+
+const (
+	// callLimit bounds one answer of the guest agent, which may carry megabytes out of a busy emulated machine.
+	callLimit = 60 * time.Second
+	// lineHold is how long one command may keep the line to the guest before others get a turn.
+	lineHold = time.Second
+	// wrongBoot is the exit code by which the guest says that a command was meant for an earlier boot.
+	wrongBoot = 120
+)
+
+// A Result is what a command in a host wrote and how it ended.
+type Result struct {
+	Stdout string
+	Stderr string
+	Exit   int
+	BootID string // of the boot in which it ran
+}
+
+// Exec runs a shell script as root on a host and waits for its end. It needs neither the host's network nor udev, and
+// works from early in the boot. The script has no stdin. It runs at most once, whatever gets lost on the way; if the
+// host restarts meanwhile, the error is ErrRebooted. A script that exits with another code than 0 is not an error.
+// When ctx ends, the script goes on without a listener. Output beyond 16 MB is cut off.
+func (f *Fleet) Exec(ctx context.Context, name, script string) (Result, error) {
+	h, err := f.host(name)
+	if err != nil {
+		return Result{}, err
+	}
+	res, err := h.exec(ctx, script)
+	if err != nil {
+		err = &Error{Op: "run " + firstLine(script), Host: name, Err: err, Next: "look at its console: " + h.serial(), Log: tailOf(h.serial(), 8)}
+	}
+	return res, err
+}
+
+// Output is Exec for scripts that should work: it returns stdout without its last newline, and another exit code than
+// 0 is an error that quotes stderr.
+func (f *Fleet) Output(ctx context.Context, name, script string) (string, error) {
+	res, err := f.Exec(ctx, name, script)
+	if err == nil && res.Exit != 0 {
+		err = &Error{Op: "run " + firstLine(script), Host: name, Err: fmt.Errorf("exit %d: %s", res.Exit, lastLines(res.Stderr, 8))}
+	}
+	return strings.TrimSuffix(res.Stdout, "\n"), err
+}
+
+// Push writes a file in a host by way of its guest agent: fine for configuration, slow beyond a few megabytes, which
+// belong in the payload or on the repository.
+func (f *Fleet) Push(ctx context.Context, name string, file File) error {
+	h, err := f.host(name)
+	if err != nil {
+		return err
+	}
+	data, mode, err := file.read()
+	if err != nil {
+		return err
+	}
+	tmp := path.Join(path.Dir(file.Path), ".lab-"+rand.Text())
+	if _, err := f.Output(ctx, name, "mkdir -p "+quote(path.Dir(file.Path))); err != nil {
+		return err
+	}
+	err = h.agent(ctx, func(a *agentConn) error { return a.writeFile(tmp, bytes.NewReader(data)) })
+	if err != nil {
+		return &Error{Op: "push " + file.Path, Host: name, Err: err, Next: "look at its console: " + h.serial()}
+	}
+	_, err = f.Output(ctx, name, fmt.Sprintf("chmod %o %s && mv %s %s", mode.Perm(), quote(tmp), quote(tmp), quote(file.Path)))
+	return err
+}
+
+// Pull reads a file of a host.
+func (f *Fleet) Pull(ctx context.Context, name, file string) ([]byte, error) {
+	res, err := f.Exec(ctx, name, "cat "+quote(file))
+	if err == nil && res.Exit != 0 {
+		err = &Error{Op: "read " + file, Host: name, Err: errors.New(strings.TrimSpace(res.Stderr))}
+	}
+	return []byte(res.Stdout), err
+}
+
+var errRunning = errors.New("still running")
+
+// exec asks again with the same id until it knows the result; the guest's wrapper runs the script once.
+func (h *host) exec(ctx context.Context, script string) (Result, error) {
+	var (
+		res    Result
+		id     = rand.Text()
+		pid    int
+		status struct {
+			Exited   bool
+			ExitCode int
+			Signal   int
+			OutData  []byte `json:"out-data"`
+			ErrData  []byte `json:"err-data"`
+		}
+		pause = 50 * time.Millisecond
+	)
+	once := func(a *agentConn) error {
+		boot, err := a.readFile("/proc/sys/kernel/random/boot_id")
+		if err != nil {
+			return err
+		}
+		boot = strings.TrimSpace(boot)
+		if res.BootID == "" {
+			res.BootID = boot
+		} else if res.BootID != boot {
+			return ErrRebooted
+		}
+		if pid == 0 {
+			var started struct{ PID int }
+			err := a.call("guest-exec", map[string]any{
+				"path": "/usr/lib/kernwave-lab/exec", "arg": []string{id, res.BootID}, "input-data": []byte(script), "capture-output": true,
+				"env": []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive"},
+			}, &started, callLimit)
+			if err != nil {
+				return err
+			}
+			pid = started.PID
+		}
+		for held := time.Now(); time.Since(held) < lineHold; time.Sleep(pause) {
+			if err := a.call("guest-exec-status", map[string]any{"pid": pid}, &status, callLimit); err != nil {
+				pid = 0 // the agent restarted, or its answer was lost with the connection
+				return err
+			}
+			if status.Exited {
+				return nil
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			pause = min(pause*5/4, 400*time.Millisecond)
+		}
+		return errRunning
+	}
+	if err := h.agent(ctx, once); err != nil {
+		return res, err
+	}
+	if now := strings.TrimSpace(string(status.ErrData)); status.ExitCode == wrongBoot && isBootID(now) && now != res.BootID {
+		return res, ErrRebooted
+	}
+	res.Stdout, res.Stderr, res.Exit = string(status.OutData), string(status.ErrData), status.ExitCode
+	if status.Signal != 0 {
+		res.Exit = 128 + status.Signal
+	}
+	return res, nil
+}
+
+func isBootID(s string) bool { return len(s) == 36 && strings.Count(s, "-") == 4 }
+
+// agent calls do with a connection to the guest agent until it returns no error, the host restarted, QEMU is gone or
+// ctx ends.
+func (h *host) agent(ctx context.Context, do func(*agentConn) error) error {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, InstallLimit, fmt.Errorf("%w: no end after %s", ErrSlow, InstallLimit))
+		defer cancel()
+	}
+	var last error
+	for {
+		err := h.once(ctx, do)
+		if err == nil || errors.Is(err, ErrRebooted) {
+			return err
+		}
+		if !errors.Is(err, errRunning) {
+			last = err
+		}
+		if !h.powered() {
+			return errPoweredOff
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), last)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func (h *host) once(ctx context.Context, do func(*agentConn) error) error {
+	h.line.Lock() // in this process; QEMU makes other processes wait
+	defer h.line.Unlock()
+	a, err := dialAgent(ctx, h.dir)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	defer context.AfterFunc(ctx, a.Close)()
+	return do(a)
+}
+
+func firstLine(script string) string {
+	line, rest, _ := strings.Cut(strings.TrimSpace(script), "\n")
+	if len(line) > 60 {
+		line, rest = line[:60], "more"
+	}
+	if rest != "" {
+		line += " …"
+	}
+	return fmt.Sprintf("%q", line)
+}
+
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// A File is something to put into a host. Content, Source or Link says what it is.
+type File struct {
+	Path    string      // absolute, in the host
+	Mode    os.FileMode // permission bits; zero means 0644, or those of Source
+	Content []byte
+	Source  string // a file of the build machine
+	Link    string // target of a symbolic link; payload only
+}
+
+func (f File) read() ([]byte, os.FileMode, error) {
+	data, mode := f.Content, f.Mode
+	if f.Source != "" {
+		src, err := os.Open(f.Source)
+		if err != nil {
+			return nil, 0, err
+		}
+		defer src.Close()
+		st, err := src.Stat()
+		if err != nil {
+			return nil, 0, err
+		}
+		if mode == 0 {
+			mode = st.Mode().Perm()
+		}
+		if data, err = io.ReadAll(src); err != nil {
+			return nil, 0, err
+		}
+	}
+	if mode == 0 {
+		mode = 0o644
+	}
+	return data, mode, nil
+}

@@ -1,0 +1,181 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// FleetConfig is what all hosts of a fleet share.
+type FleetConfig struct {
+	// Dir holds one folder per host: its disk, its serial log, its sockets. It is made if need be.
+	Dir string
+	// Serve is published in the package repository on port 80 of GuestAddr. More can be added with Publish.
+	Serve []Kernel
+	// Forward leads a port of GuestAddr to an address of the build machine, for all hosts: 8443 to "127.0.0.1:40123".
+	// The address need not listen before, and may come and go.
+	Forward map[int]string
+	// MaxParallelBoots is how many hosts boot at the same time. Zero means one more than there are CPUs: a boot
+	// waits a little too.
+	MaxParallelBoots int
+	// FlushCounts keeps QEMU from ignoring a host's flushes. Slower; only worth it where the build machine itself
+	// may lose power.
+	FlushCounts bool
+	// Progress, if not nil, replaces that of Prepare.
+	Progress func(Event)
+}
+
+// A HostSpec describes one host.
+type HostSpec struct {
+	Name string // a valid host name
+	// Model is the product name in the host's DMI tables: its hardware model. Empty means "lab".
+	Model string
+	// MemoryMB and CPUs: zero means DefaultMemoryMB and 1.
+	MemoryMB int
+	CPUs     int
+	// Payload is unpacked into the host's root once, in its first boot, before its services start; units that it
+	// enables start in that boot, and kernwave-agent.service is enabled if it is there.
+	Payload []File
+	// Forward adds to, or replaces, the fleet's.
+	Forward map[int]string
+	// KeepDisk goes on with the disk that a fleet in the same Dir left behind.
+	KeepDisk bool
+}
+
+// A Fleet is a set of running hosts. All methods are safe for concurrent use.
+type Fleet struct {
+	im    *Images // nil if this process only looks at a fleet that another one runs
+	cfg   FleetConfig
+	repo  *repo
+	hosts map[string]*host
+	steps *steps
+	slots chan struct{} // one per boot in progress
+	down  sync.Once
+}
+
+var validName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// Start boots the hosts and returns when all of them are up. If one is not, it takes all of them down again; their
+// logs stay in cfg.Dir. ctx bounds the start, not the life of the fleet: that ends with Down or with the process.
+func Start(ctx context.Context, im *Images, cfg FleetConfig, specs ...HostSpec) (*Fleet, error) {
+	f, err := newFleet(ctx, im, cfg, specs)
+	if err != nil {
+		return nil, err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, h := range f.hosts {
+		g.Go(func() error { return f.PowerOn(ctx, h.spec.Name) })
+	}
+	if err := g.Wait(); err != nil {
+		return nil, errors.Join(err, f.Down())
+	}
+	return f, nil
+}
+
+func newFleet(ctx context.Context, im *Images, cfg FleetConfig, specs []HostSpec) (*Fleet, error) {
+	if cfg.MaxParallelBoots == 0 {
+		cfg.MaxParallelBoots = numCPU() + 1
+	}
+	dir, err := filepath.Abs(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	f := &Fleet{im: im, cfg: cfg, hosts: map[string]*host{}, steps: im.steps, slots: make(chan struct{}, cfg.MaxParallelBoots)}
+	f.cfg.Dir = dir
+	if cfg.Progress != nil {
+		f.steps = &steps{to: cfg.Progress}
+	}
+	if f.repo, err = newRepo(); err != nil {
+		return nil, err
+	}
+	if err := f.repo.add(ctx, cfg.Serve...); err != nil {
+		f.repo.close()
+		return nil, err
+	}
+	for _, s := range specs {
+		if err := f.add(ctx, s); err != nil {
+			f.repo.close()
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+// add makes a host's folder, disk and payload.
+func (f *Fleet) add(ctx context.Context, s HostSpec) error {
+	if !validName.MatchString(s.Name) {
+		return &Error{Op: "add host", Host: s.Name, Err: errors.New("not a valid host name")}
+	}
+	if f.hosts[s.Name] != nil {
+		return &Error{Op: "add host", Host: s.Name, Err: errors.New("the name is taken")}
+	}
+	if s.Model == "" {
+		s.Model = "lab"
+	}
+	if s.MemoryMB == 0 {
+		s.MemoryMB = DefaultMemoryMB
+	}
+	if s.CPUs == 0 {
+		s.CPUs = 1
+	}
+	h := &host{spec: s, dir: filepath.Join(f.cfg.Dir, s.Name)}
+	h.forward = map[int]string{80: f.repo.addr}
+	maps.Copy(h.forward, f.cfg.Forward)
+	maps.Copy(h.forward, s.Forward)
+	if err := os.MkdirAll(h.dir, 0o755); err != nil {
+		return err
+	}
+	if err := writePayload(filepath.Join(h.dir, "payload.tar"), s); err != nil {
+		return &Error{Op: "make payload", Host: s.Name, Err: err}
+	}
+	disk := filepath.Join(h.dir, "disk.qcow2")
+	if _, err := os.Stat(disk); err != nil || !s.KeepDisk {
+		_ = os.Remove(h.serial())
+		_, err := run(ctx, exec.Command(tool("qemu-img"), "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", f.im.disk(), disk))
+		if err != nil {
+			return &Error{Op: "make disk", Host: s.Name, Err: err}
+		}
+	}
+	f.hosts[s.Name] = h
+	return nil
+}
+
+// Publish adds kernels to the package repository. Hosts see them after `apt-get update`.
+func (f *Fleet) Publish(ctx context.Context, ks ...Kernel) error { return f.repo.add(ctx, ks...) }
+
+// Hosts returns the names of all hosts, sorted.
+func (f *Fleet) Hosts() []string { return slices.Sorted(maps.Keys(f.hosts)) }
+
+func (f *Fleet) host(name string) (*host, error) {
+	if h := f.hosts[name]; h != nil {
+		return h, nil
+	}
+	return nil, &Error{Op: "find host", Host: name, Err: fmt.Errorf("no such host; there are %v", f.Hosts())}
+}
+
+// Down cuts the power of all hosts and deletes their disks, except those with KeepDisk. Serial logs stay.
+func (f *Fleet) Down() error {
+	var errs []error
+	f.down.Do(func() {
+		for _, h := range f.hosts {
+			h.powerOff()
+			if !h.spec.KeepDisk {
+				errs = append(errs, os.RemoveAll(filepath.Join(h.dir, "disk.qcow2")), os.RemoveAll(filepath.Join(h.dir, "payload.tar")))
+			}
+		}
+		f.repo.close()
+	})
+	return errors.Join(errs...)
+}

@@ -1,0 +1,158 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+var errPoweredOff = errors.New("its power is off")
+
+func numCPU() int { return runtime.NumCPU() }
+
+// host is one virtual machine, on or off.
+type host struct {
+	spec    HostSpec
+	dir     string
+	forward map[int]string
+
+	line sync.Mutex // to the guest agent
+
+	mu sync.Mutex
+	vm *process
+}
+
+func (h *host) serial() string { return filepath.Join(h.dir, "serial.log") }
+
+func (h *host) powered() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.vm != nil && h.vm.running()
+}
+
+func (h *host) powerOn(accel string, flushCounts bool) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.vm != nil && h.vm.running() {
+		return errors.New("its power is on already")
+	}
+	log, err := os.OpenFile(filepath.Join(h.dir, "qemu.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(tool("qemu-system-x86_64"), qemuArgs(h.spec, accel, h.forward, flushCounts)...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = h.dir, log, log
+	h.vm, err = spawn(cmd)
+	return err
+}
+
+func (h *host) powerOff() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.vm != nil {
+		h.vm.kill()
+	}
+}
+
+// PowerOn starts a host that is off, from its own disk, and waits until it is up.
+func (f *Fleet) PowerOn(ctx context.Context, name string) error {
+	h, err := f.host(name)
+	if err != nil {
+		return err
+	}
+	select {
+	case f.slots <- struct{}{}:
+		defer func() { <-f.slots }()
+	case <-ctx.Done():
+		return &Error{Op: "start", Host: name, Err: context.Cause(ctx)}
+	}
+	return f.steps.run(name, "boot", func() (string, error) {
+		before := len(h.boots())
+		if err := h.powerOn(f.im.accel, f.cfg.FlushCounts); err != nil {
+			return "", &Error{Op: "start", Host: name, Err: err}
+		}
+		b, err := f.WaitBoot(ctx, name, before+1)
+		return b.Release, err
+	})
+}
+
+// PowerOff cuts a host's power. What it had not written to its disk is lost.
+func (f *Fleet) PowerOff(name string) error {
+	h, err := f.host(name)
+	if err == nil {
+		h.powerOff()
+	}
+	return err
+}
+
+// Reset cuts a host's power and gives it back at once. It returns before the host is up: use WaitBoot.
+func (f *Fleet) Reset(ctx context.Context, name string) error {
+	return f.qmp(ctx, name, "reset", "system_reset", nil)
+}
+
+// NetworkCut pulls a host's network cable, or plugs it in again. Connections that it had are not told.
+func (f *Fleet) NetworkCut(ctx context.Context, name string, cut bool) error {
+	return f.qmp(ctx, name, "cut network", "set_link", map[string]any{"name": "nic", "up": !cut})
+}
+
+// Freeze stops a host's CPU, or lets it go on: from outside, a host that hangs. Its clocks stand still meanwhile.
+func (f *Fleet) Freeze(ctx context.Context, name string, frozen bool) error {
+	command := "cont"
+	if frozen {
+		command = "stop"
+	}
+	return f.qmp(ctx, name, "freeze", command, nil)
+}
+
+func (f *Fleet) qmp(ctx context.Context, name, op, command string, args any) error {
+	h, err := f.host(name)
+	if err != nil {
+		return err
+	}
+	if _, err := qmp(ctx, h.dir, command, args); err != nil {
+		if !h.powered() {
+			err = errPoweredOff
+		}
+		return &Error{Op: op, Host: name, Err: err}
+	}
+	return nil
+}
+
+// Reboot asks a host to restart in good order, and waits until it is up again, on whatever kernel.
+func (f *Fleet) Reboot(ctx context.Context, name string) (Boot, error) {
+	h, err := f.host(name)
+	if err != nil {
+		return Boot{}, err
+	}
+	n := len(h.boots())
+	if _, err := f.Exec(ctx, name, "systemctl --no-block reboot"); err != nil && !errors.Is(err, ErrRebooted) {
+		return Boot{}, err
+	}
+	return f.WaitBoot(ctx, name, n+1)
+}
+
+// CPU is the processor time that a host has cost since its power came on: steadier than the clock on a busy machine.
+func (f *Fleet) CPU(name string) time.Duration {
+	h, err := f.host(name)
+	if err != nil || !h.powered() {
+		return 0
+	}
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", h.vm.cmd.Process.Pid))
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100 on Linux
+}

@@ -1,0 +1,67 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// qmpLimit bounds one command to QEMU. It answers in milliseconds; a machine that swaps needs longer.
+const qmpLimit = 20 * time.Second
+
+// qmp runs one command in the QEMU whose folder is dir.
+func qmp(ctx context.Context, dir, command string, args any) (json.RawMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, qmpLimit)
+	defer cancel()
+	c, err := dialIn(ctx, dir, "qmp.sock")
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	dec, enc := json.NewDecoder(c), json.NewEncoder(c)
+	var greeting struct{ QMP json.RawMessage }
+	if err := dec.Decode(&greeting); err != nil {
+		return nil, fmt.Errorf("qmp greeting: %w", err)
+	}
+	type request struct {
+		Execute   string `json:"execute"`
+		Arguments any    `json:"arguments,omitempty"`
+	}
+	var last json.RawMessage
+	for _, r := range []request{{Execute: "qmp_capabilities"}, {command, args}} {
+		if err := enc.Encode(r); err != nil {
+			return nil, fmt.Errorf("qmp %s: %w", r.Execute, err)
+		}
+		for {
+			var reply struct {
+				Return json.RawMessage
+				Error  *struct{ Desc string }
+				Event  string
+			}
+			if err := dec.Decode(&reply); err != nil {
+				return nil, fmt.Errorf("qmp %s: %w", r.Execute, err)
+			}
+			if reply.Error != nil {
+				return nil, fmt.Errorf("qmp %s: %s", r.Execute, reply.Error.Desc)
+			}
+			if reply.Event == "" {
+				last = reply.Return
+				break
+			}
+		}
+	}
+	return last, nil
+}
+
+// runState is QEMU's word for what the machine does: running, paused, internal-error…
+func runState(ctx context.Context, dir string) (string, error) {
+	raw, err := qmp(ctx, dir, "query-status", nil)
+	if err != nil {
+		return "", err
+	}
+	var s struct{ Status string }
+	err = json.Unmarshal(raw, &s)
+	return s.Status, err
+}
