@@ -129,6 +129,10 @@ func (c *Control) Poke() {
 	}
 }
 
+// idleTick is how often an idle control plane looks at its store all the same: whoever watches it wants to see that
+// it is alive and that its store can be read.
+const idleTick = 10 * time.Second
+
 // minTick keeps a storm of pokes from ticking without pause.
 const minTick = 50 * time.Millisecond
 
@@ -146,7 +150,7 @@ func (c *Control) Run(ctx context.Context) error {
 		if err != nil {
 			c.log.ErrorContext(ctx, "tick failed, will retry", "err", err, "retry_in", wait, "next", "see whether the disk of the data directory is full or sick")
 		} else if next.IsZero() {
-			wait = time.Minute
+			wait = idleTick
 		} else {
 			wait = min(max(next.Sub(c.cfg.Now()), minTick), c.cfg.TickEvery)
 		}
@@ -212,12 +216,32 @@ func (c *Control) idle(ctx context.Context) (idle bool, err error) {
 			return err
 		}
 		idle = len(rs) == 0 && len(gs) == 0
+		if idle { // else load counts them
+			hs, err := r.Hosts()
+			if err != nil {
+				return err
+			}
+			c.count(hs)
+		}
 		c.mu.Lock()
 		c.status.grants, c.status.incidents = len(gs), len(is)
 		c.mu.Unlock()
 		return nil
 	})
 	return idle, err
+}
+
+// count keeps the number of hosts for Status.
+func (c *Control) count(hs []fleet.Host) {
+	n := 0
+	for _, h := range hs {
+		if h.Status != fleet.StatusRetired {
+			n++
+		}
+	}
+	c.mu.Lock()
+	c.status.hosts = n
+	c.mu.Unlock()
 }
 
 // decide steps every open rollout and then the arbiter, and writes what they decide.

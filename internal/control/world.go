@@ -48,12 +48,9 @@ func (c *Control) load(r store.Reader, now time.Time) (*world, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load hosts: %w", err)
 	}
-	live := 0
+	c.count(hosts)
 	for _, h := range hosts {
 		w.hosts[h.ID] = h
-		if h.Status != fleet.StatusRetired {
-			live++
-		}
 	}
 	ops, err := r.OpenOperations()
 	if err != nil {
@@ -76,9 +73,6 @@ func (c *Control) load(r store.Reader, now time.Time) (*world, error) {
 		}
 		w.rollouts = append(w.rollouts, one)
 	}
-	c.mu.Lock()
-	c.status.hosts = live
-	c.mu.Unlock()
 	return w, nil
 }
 

@@ -1,0 +1,47 @@
+# Every target is one line that you could type. `make` alone prints them.
+SHELL := /bin/bash
+export CGO_ENABLED := 0
+BIN := bin
+# What the tests of this repository are, apart from the lab's, which need virtual machines.
+PACKAGES := ./...
+
+.PHONY: help build setup test test-short test-lab demo race fuzz generate fmt lint clean
+
+help: ## print the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+build: ## build kernwave, kernwave-agent and kernwave-lab into bin/
+	go build -trimpath -ldflags "-s -w" -o $(BIN)/ ./cmd/...
+
+setup: build ## install the Debian packages that tests and demo need
+	scripts/setup.sh
+
+test: setup ## everything a change needs: unit, property, fuzz seeds, API, CLI, and the lab's shared fleet
+	scripts/test.sh
+
+test-short: ## what needs no virtual machine; under 3 minutes
+	go vet ./... && go test $(PACKAGES)
+
+test-lab: setup ## all lab scenarios, on real virtual machines
+	scripts/test-lab.sh all
+
+demo: setup ## a real kernel over a small real fleet in waves, then one that panics on one host type
+	scripts/demo.sh
+
+race: ## the race detector, where goroutines share state
+	CGO_ENABLED=1 go test -race ./fleet ./rollout ./grant ./internal/control ./internal/agent/...
+
+fuzz: ## each fuzz test for 30 seconds
+	scripts/fuzz.sh
+
+generate: ## write generated files anew; leaves a clean tree
+	go generate ./...
+
+fmt: ## format with gofumpt
+	go tool -modfile=tools/go.mod gofumpt -w $$(git ls-files '*.go' | grep -v '^api/gen/')
+
+lint: ## vet, and formatting
+	go vet ./... && test -z "$$(go tool -modfile=tools/go.mod gofumpt -l $$(git ls-files '*.go' | grep -v '^api/gen/'))"
+
+clean: ## remove what was built
+	rm -rf $(BIN)

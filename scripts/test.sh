@@ -1,0 +1,27 @@
+#!/bin/bash
+# Runs what every change needs. The image of the lab is built while the other tests run.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+began=$SECONDS
+step() { printf '\n=== %s (after %d s)\n' "$1" $((SECONDS - began)); }
+fail=0
+step "the lab's image, in the background"
+bin/kernwave-lab prepare >/tmp/kernwave-lab-prepare.$$ 2>&1 &
+image=$!
+step "vet"
+go vet ./... || fail=1
+step "unit, property, fuzz seeds, API and CLI tests"
+go test ./... || fail=1
+step "the race detector, where goroutines share state"
+if command -v gcc >/dev/null; then
+  CGO_ENABLED=1 go test -race ./fleet ./rollout ./grant ./internal/control ./internal/agent/... || fail=1
+else
+  echo "skipped: there is no C compiler, which the race detector needs (apt-get install gcc libc6-dev)"
+fi
+step "the lab's image"
+wait $image || { echo "the lab's image could not be built:"; fail=1; }
+cat /tmp/kernwave-lab-prepare.$$; rm -f /tmp/kernwave-lab-prepare.$$
+step "the lab: scenarios that share one fleet"
+[ $fail = 0 ] && { scripts/test-lab.sh shared || fail=1; }
+step "done"
+exit $fail
