@@ -1,0 +1,143 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+
+	kwv1 "github.com/kernwave/kernwave/api/gen/kernwave/v1"
+	"github.com/kernwave/kernwave/fleet"
+)
+
+// usageError is a mistake on the command line or in the settings: nothing was sent.
+type usageError struct{ what, next string }
+
+func (e *usageError) Error() string { return e.what }
+
+// advised is an error with its next step, for those that have no fleet.Error of their own.
+type advised struct {
+	err  error
+	next string
+}
+
+func (e *advised) Error() string { return e.err.Error() }
+func (e *advised) Unwrap() error { return e.err }
+
+// explanation is an error as an operator reads it.
+type explanation struct {
+	Op   string `json:"op,omitempty"`
+	Host string `json:"host,omitempty"`
+	Why  string `json:"why"`
+	Next string `json:"next,omitempty"`
+	Code int    `json:"exit_code"`
+}
+
+// what is the first of the two lines.
+func (e explanation) what() string {
+	return (&fleet.Error{Op: e.Op, Host: fleet.HostID(e.Host), Err: errors.New(e.Why)}).Error()
+}
+
+// report prints err in two lines, and decides the exit code.
+func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
+	if err == nil {
+		return ExitOK
+	}
+	if code, ok := errors.AsType[quietExit](err); ok {
+		return int(code)
+	}
+	if ctx.Err() != nil {
+		fmt.Fprintln(a.Err, "kernwave: interrupted")
+		return ExitInterrupted
+	}
+	e := a.explain(cmd, err)
+	if a.json() {
+		if err := printJSONLine(a.Err, "error", e); err != nil {
+			return ExitFailed
+		}
+		return e.Code
+	}
+	p := a.paletteFor(a.Err)
+	fmt.Fprintf(a.Err, "kernwave: %s %s\n", p.bad("error:"), clean(e.what()))
+	if e.Next != "" {
+		fmt.Fprintf(a.Err, "kernwave: %s %s\n", p.good("next:"), clean(e.Next))
+	}
+	return e.Code
+}
+
+// explain finds out what an error means for an operator. Later causes are asked before earlier wrappers.
+func (a *app) explain(cmd *cobra.Command, err error) explanation {
+	help := fmt.Sprintf("see %q", cmd.CommandPath()+" --help")
+	if u, ok := errors.AsType[*usageError](err); ok {
+		next := u.next
+		if next == "" {
+			next = help
+		}
+		return explanation{Why: u.what, Next: next, Code: ExitUsage}
+	}
+	e := explanation{Why: err.Error(), Code: ExitFailed}
+	if c, ok := errors.AsType[*connect.Error](err); ok {
+		e = a.explainCall(cmd, c)
+	} else if x, ok := a.explainTransport(err); ok {
+		e = x
+	} else if f, ok := errors.AsType[*fleet.Error](err); ok {
+		e = explanation{Op: f.Op, Host: string(f.Host), Why: f.Err.Error(), Next: f.Next, Code: ExitFailed}
+	}
+	if adv, ok := errors.AsType[*advised](err); ok {
+		e.Next = adv.next
+	}
+	if e.Next == "" {
+		e.Next = help
+	}
+	return e
+}
+
+// explainCall explains what the control plane, or the way to it, answered.
+func (a *app) explainCall(cmd *cobra.Command, c *connect.Error) explanation {
+	if !connect.IsWireError(c) {
+		if e, ok := a.explainTransport(c); ok {
+			return e
+		}
+	}
+	e := explanation{Op: verb(cmd), Why: c.Message(), Code: ExitFailed}
+	for _, d := range c.Details() {
+		if v, err := d.Value(); err == nil {
+			if detail, ok := v.(*kwv1.ErrorDetail); ok {
+				e.Op, e.Host, e.Next = detail.GetOp(), detail.GetHost(), detail.GetNext()
+				if detail.GetWhy() != "" {
+					e.Why = detail.GetWhy()
+				}
+			}
+		}
+	}
+	next := ""
+	switch c.Code() {
+	case connect.CodeUnauthenticated:
+		next = "use a valid token (" + a.conn.tokenFrom() + `); an admin makes one with "kernwave operator create"`
+	case connect.CodePermissionDenied:
+		next = `"kernwave status" shows your role; ask an admin to do it, or for a token with a higher role`
+	case connect.CodeUnavailable:
+		e.Code = ExitUnreachable
+		next = `wait a moment and repeat it; "kernwave status" says how the control plane is`
+	case connect.CodeUnimplemented:
+		next = "the control plane may be older than this program, or something else listens there: check --server"
+	case connect.CodeResourceExhausted:
+		next = "ask for less, for example with --selector or --limit"
+	case connect.CodeInternal, connect.CodeUnknown, connect.CodeDataLoss:
+		next = "look at the control plane's log; \"kernwave status\" says how it is"
+	}
+	if e.Next == "" {
+		e.Next = next
+	}
+	return e
+}
+
+// verb says what a command tried, as an operation: "rollout start".
+func verb(cmd *cobra.Command) string {
+	if cmd.HasParent() && cmd.Parent().HasParent() {
+		return cmd.Parent().Name() + " " + cmd.Name()
+	}
+	return cmd.Name()
+}

@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+const rootLong = `Kernwave updates the Linux kernel on every machine of a fleet, and proves at each step
+that it may go on. This program runs the control plane ("kernwave server") and speaks to it.`
+
+// The groups in which help lists the commands.
+const (
+	groupRollout = "rollout"
+	groupFleet   = "fleet"
+	groupAccess  = "access"
+)
+
+// newRoot builds the whole tree of commands for one invocation.
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "kernwave",
+		Short: "update the kernel of a fleet, safely",
+		Long:  rootLong,
+		Example: `  kernwave kernel add linux-image-6.12.117+deb12-cloud-amd64_*.deb
+  kernwave rollout plan 6.12.117+deb12-cloud-amd64
+  kernwave rollout start 6.12.117+deb12-cloud-amd64 --watch
+  kernwave why web-7
+  kernwave stop --why "web shop is slow since the rollout"`,
+		SilenceErrors: true, // Run reports them, with what to do next
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if a.output != "table" && a.output != "json" {
+				return &usageError{fmt.Sprintf("unknown output %q", a.output), "use -o table or -o json"}
+			}
+			if a.timeout <= 0 {
+				return &usageError{"--timeout must be more than 0", "use for example --timeout 30s"}
+			}
+			return nil
+		},
+	}
+	f := root.PersistentFlags()
+	f.StringVarP(&a.output, "output", "o", "table", "how to print the answer: table, json")
+	f.BoolVar(&a.noColor, "no-color", false, "no colours; also switched off by NO_COLOR and without a terminal")
+	f.BoolVarP(&a.quiet, "quiet", "q", false, "print names only, no notes, no progress")
+	f.DurationVar(&a.timeout, "timeout", 30*time.Second, "how long to wait for one answer")
+	f.StringVar(&a.conn.server, "server", "", "address of the control plane, like https://kernwave.example:8443")
+	f.StringVar(&a.conn.ca, "ca", "", "`FILE` with the CA of the control plane")
+	f.StringVar(&a.conn.tokenFile, "token-file", "", "`FILE` with your token")
+	f.StringVar(&a.conn.config, "config", "", "settings `FILE`, or the data directory of a server")
+
+	root.AddGroup(
+		&cobra.Group{ID: groupRollout, Title: "Roll out kernels:"},
+		&cobra.Group{ID: groupFleet, Title: "Look after the fleet:"},
+		&cobra.Group{ID: groupAccess, Title: "Set up and let in:"},
+	)
+	add := func(id string, cmds ...*cobra.Command) {
+		for _, c := range cmds {
+			c.GroupID = id
+			root.AddCommand(c)
+		}
+	}
+	add(groupRollout, a.kernelCommand(), a.rolloutCommand(), a.incidentsCommand(), a.whyCommand(), a.stopCommand())
+	add(groupFleet, a.hostsCommand(), a.hostCommand(), a.eventsCommand(), a.statusCommand(), a.budgetCommand())
+	add(groupAccess, a.tokenCommand(), a.operatorCommand(), a.configCommand())
+	root.AddCommand(a.versionCommand(), topic("exit-codes", "what the exit codes mean", exitCodesText),
+		topic("connection", "how the control plane is found", connectionText))
+	root.SetHelpCommandGroupID("")
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	finish(root)
+	return root
+}
+
+// topic is a page of help without anything to run.
+func topic(name, short, text string) *cobra.Command {
+	return &cobra.Command{Use: name, Short: short, Long: text}
+}
+
+// finish gives every command of the tree the same manners: mistakes in flags and arguments become a usageError that
+// says what to type instead.
+func finish(cmd *cobra.Command) {
+	cmd.SetFlagErrorFunc(flagError)
+	cmd.Flags().SortFlags = false
+	if cmd.HasSubCommands() && cmd.RunE == nil {
+		cmd.Args = cobra.ArbitraryArgs
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			return unknownCommand(cmd, args[0])
+		}
+	}
+	for _, c := range cmd.Commands() {
+		finish(c)
+	}
+}
+
+func unknownCommand(cmd *cobra.Command, name string) error {
+	next := fmt.Sprintf("%q lists the commands", cmd.CommandPath()+" --help")
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		next = fmt.Sprintf("did you mean %q? ", cmd.CommandPath()+" "+near[0]) + next
+	}
+	return &usageError{fmt.Sprintf("unknown command %q", cmd.CommandPath()+" "+name), next}
+}
+
+// flagError turns pflag's words into ours, with the nearest flag that exists.
+func flagError(cmd *cobra.Command, err error) error {
+	next := fmt.Sprintf("%q lists the flags", cmd.CommandPath()+" --help")
+	if name, ok := strings.CutPrefix(err.Error(), "unknown flag: --"); ok {
+		var names []string
+		cmd.Flags().VisitAll(visitNames(&names))
+		cmd.InheritedFlags().VisitAll(visitNames(&names))
+		if near := nearest(name, names); len(near) > 0 {
+			next = "did you mean --" + near[0] + "? " + next
+		}
+	}
+	return &usageError{err.Error(), next}
+}
+
+// names are the arguments that a command takes, for messages: "HOST".
+func arguments(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		next := "write it like: " + usageLine(cmd)
+		switch {
+		case len(args) < len(names):
+			return &usageError{verb(cmd) + " needs " + strings.Join(names[len(args):], " and "), next}
+		case len(args) > len(names):
+			return &usageError{fmt.Sprintf("%s does not know what to do with %q", verb(cmd), args[len(names)]), next}
+		}
+		return nil
+	}
+}
+
+// atMostOne is arguments for one that may be left out.
+func atMostOne(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return &usageError{fmt.Sprintf("%s takes one name, not %d", verb(cmd), len(args)), "write it like: " + usageLine(cmd)}
+	}
+	return nil
+}
+
+func usageLine(cmd *cobra.Command) string {
+	return strings.TrimSuffix(cmd.UseLine(), " [flags]")
+}

@@ -1,0 +1,184 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/kernwave/kernwave/internal/operator"
+)
+
+// lineWatch prints one line for each change.
+type lineWatch struct {
+	a     *app
+	last  watched
+	begun bool
+}
+
+func (l *lineWatch) show(w watched, now time.Time) error {
+	var lines []string
+	if !l.begun {
+		lines = firstLines(w.rollout)
+		l.last = watched{rollout: w.rollout}
+		l.begun = true
+	}
+	lines = append(lines, changes(l.last, w, now)...)
+	l.last = w
+	for _, line := range lines {
+		if _, err := fmt.Fprintf(l.a.Out, "%s  %s\n", timeText(now), clean(line)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *lineWatch) close(watched, time.Time) error { return nil }
+
+// firstLines say how a rollout stands when one begins to watch.
+func firstLines(r operator.Rollout) []string {
+	committed, total := progressOf(r)
+	lines := []string{fmt.Sprintf("rollout %s is %s%s: kernel %s, %d of %s committed",
+		r.ID, r.Status, inBrackets(r.StatusWhy), r.Kernel.ID, committed, count(total, "host"))}
+	for _, st := range r.Stages {
+		lines = append(lines, stageChange(operator.Stage{}, st)...)
+	}
+	if next := waitsFor(r); next != "" && !over(r) {
+		lines = append(lines, "waits for: "+next)
+	}
+	return lines
+}
+
+// changes says in one line each what became different.
+func changes(from, to watched, now time.Time) []string {
+	var lines []string
+	if gone, back := from.away.since.IsZero() && !to.away.since.IsZero(), !from.away.since.IsZero() && to.away.since.IsZero(); gone {
+		lines = append(lines, "the control plane does not answer; asking on")
+	} else if back {
+		lines = append(lines, "the control plane answers again, after "+shortDuration(now.Sub(from.away.since)))
+	}
+	a, b := from.rollout, to.rollout
+	lines = append(lines, hostChanges(a, b)...)
+	before := map[int]operator.Stage{}
+	for _, st := range a.Stages {
+		before[st.Number] = st
+	}
+	types := map[string]operator.Type{}
+	for _, t := range a.Types {
+		types[string(t.ID)] = t
+	}
+	for _, t := range b.Types {
+		was := types[string(t.ID)]
+		if t.Approval != "" && was.Approval == "" {
+			lines = append(lines, fmt.Sprintf("host type %s is approved: %s", t.ID, t.Approval))
+		}
+		if t.LeftOut != "" && was.LeftOut == "" {
+			lines = append(lines, fmt.Sprintf("host type %s is left out: %s", t.ID, t.LeftOut))
+		}
+	}
+	for _, st := range b.Stages {
+		lines = append(lines, stageChange(before[st.Number], st)...)
+	}
+	known := map[string]bool{}
+	for _, i := range from.incidents {
+		known[i.ID] = true
+	}
+	for _, i := range to.incidents {
+		if !known[i.ID] {
+			lines = append(lines, incidentLines(i)...)
+		}
+	}
+	if a.Status != b.Status {
+		committed, total := progressOf(b)
+		lines = append(lines, fmt.Sprintf("rollout %s is %s%s; %d of %s committed", b.ID, b.Status, inBrackets(b.StatusWhy), committed, count(total, "host")))
+	}
+	if next := waitsFor(b); next != "" && !over(b) && sameWords(next) != sameWords(waitsFor(a)) {
+		lines = append(lines, "waits for: "+next)
+	}
+	return lines
+}
+
+// sameWords leaves the digits out: a sentence that only counts down is not news.
+func sameWords(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, s)
+}
+
+func hostChanges(a, b operator.Rollout) []string {
+	var lines []string
+	before := map[string]string{}
+	for _, h := range a.Hosts {
+		before[string(h.ID)] = h.State
+	}
+	for _, h := range b.Hosts {
+		if was := before[string(h.ID)]; was != h.State {
+			line := fmt.Sprintf("%s: %s", h.ID, h.State)
+			if was != "" && was != "waiting" {
+				line += " (was " + was + ")"
+			}
+			if why := hostWhy(h); why != "" && h.State != "waiting" {
+				line += ": " + why
+			}
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+func stageChange(a, b operator.Stage) []string {
+	switch {
+	case b.Skipped != "" && a.Skipped == "":
+		return []string{fmt.Sprintf("%s is skipped: %s", b.Name, b.Skipped)}
+	case !b.EndedAt.IsZero() && a.EndedAt.IsZero():
+		return []string{fmt.Sprintf("%s is done: %d of %s committed", b.Name, b.Committed, count(b.Hosts, "host"))}
+	case !b.SoakUntil.IsZero() && a.SoakUntil.IsZero():
+		return []string{fmt.Sprintf("%s soaks until %s", b.Name, timeText(b.SoakUntil))}
+	case !b.BeganAt.IsZero() && a.BeganAt.IsZero():
+		return []string{fmt.Sprintf("%s began: %s", b.Name, count(b.Hosts, "host"))}
+	}
+	return nil
+}
+
+func incidentLines(i operator.Incident) []string {
+	lines := []string{fmt.Sprintf("incident %s on %s: %s", i.ID, joined(i.Hosts, ", "), i.Saw)}
+	if i.Evidence == "" && i.NoEvidence != "" {
+		lines = append(lines, "  no evidence: "+i.NoEvidence)
+	}
+	for _, c := range i.Choices {
+		lines = append(lines, "  "+c.What+prefixed(": ", c.Command))
+	}
+	return lines
+}
+
+func inBrackets(s string) string {
+	if s == "" {
+		return ""
+	}
+	return " (" + s + ")"
+}
+
+// jsonWatch prints an object whenever something changed.
+type jsonWatch struct {
+	out  io.Writer
+	last []byte
+}
+
+func (j *jsonWatch) show(w watched, _ time.Time) error {
+	if !w.away.since.IsZero() {
+		return nil
+	}
+	b, err := encode("rollout", map[string]any{"rollout": w.rollout, "incidents": each(w.incidents, func(i operator.Incident) operator.Incident { return i })})
+	if err != nil || bytes.Equal(b, j.last) {
+		return err
+	}
+	j.last = b
+	_, err = j.out.Write(append(b, '\n'))
+	return err
+}
+
+func (j *jsonWatch) close(watched, time.Time) error { return nil }
