@@ -31,7 +31,7 @@ type Entry struct {
 }
 
 // menuOf collects the entries of a script.
-func menuOf(cs []command, parent string) []*Entry {
+func menuOf(cs []statement, parent string) []*Entry {
 	var es []*Entry
 	for _, c := range cs {
 		if (c.words[0] != "menuentry" && c.words[0] != "submenu") || len(c.words) < 2 || c.header == "" {
@@ -66,7 +66,7 @@ func idOf(words []string) string {
 	return ""
 }
 
-func (e *Entry) readBody(cs []command) {
+func (e *Entry) readBody(cs []statement) {
 	for _, c := range cs {
 		switch {
 		case isLinux(c.words[0]) && len(c.words) > 1:

@@ -9,15 +9,15 @@ import (
 // maxNesting bounds blocks within blocks; grub-mkconfig makes three.
 const maxNesting = 20
 
-// A command of a script, with the conditions that it stands under. Only what decides about the next boot is kept
+// A statement of a script, with the conditions that it stands under. Only what decides about the next boot is kept
 // apart: functions are left out, loops are read as if they ran once.
-type command struct {
+type statement struct {
 	words []string
 	// under lists the conditions, outermost first: the words after if or elif.
 	under []branch
 	// header and body are the source of a menuentry's or submenu's parts: words up to the brace, and what is between the braces.
 	header, body string
-	block        []command // a menuentry's or submenu's commands
+	block        []statement // a menuentry's or submenu's statements
 }
 
 type branch struct {
@@ -27,13 +27,13 @@ type branch struct {
 }
 
 // parseScript reads src as far as this package needs it.
-func parseScript(src string) ([]command, error) {
+func parseScript(src string) ([]statement, error) {
 	ts, err := lex(src)
 	if err != nil {
 		return nil, err
 	}
 	p := &parser{src: src, ts: ts}
-	cs, err := p.commands(0)
+	cs, err := p.statements(0)
 	if err != nil {
 		return nil, err
 	}
@@ -49,12 +49,12 @@ type parser struct {
 	at  int
 }
 
-// commands reads until the end or a closing brace, which it leaves.
-func (p *parser) commands(depth int) ([]command, error) {
+// statements reads until the end or a closing brace, which it leaves.
+func (p *parser) statements(depth int) ([]statement, error) {
 	if depth > maxNesting {
 		return nil, fmt.Errorf("line %d: blocks are nested deeper than %d", lineOf(p.src, p.ts[p.at].from), maxNesting)
 	}
-	var cs []command
+	var cs []statement
 	var under []branch
 	for p.at < len(p.ts) && p.ts[p.at].sep != '}' {
 		if p.ts[p.at].sep == '{' {
@@ -69,7 +69,7 @@ func (p *parser) commands(depth int) ([]command, error) {
 		if len(words) == 0 {
 			continue
 		}
-		c := command{words: words, under: slices.Clone(under)}
+		c := statement{words: words, under: slices.Clone(under)}
 		if isCond { // a condition is a command too: if linux …
 			c.under = before
 		}
@@ -140,10 +140,10 @@ func (p *parser) line() (from int, words []string) {
 }
 
 // blockOf reads the { … } that follows c's words.
-func (p *parser) blockOf(c *command, from, depth int) error {
+func (p *parser) blockOf(c *statement, from, depth int) error {
 	open := p.ts[p.at]
 	p.at++
-	block, err := p.commands(depth + 1)
+	block, err := p.statements(depth + 1)
 	if err != nil {
 		return err
 	}
