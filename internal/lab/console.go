@@ -19,6 +19,7 @@ type Boot struct {
 
 var (
 	bootLine = regexp.MustCompile(`(?m)^KERNWAVE-LAB boot release=(\S+) id=(\S+) uptime=(\S+) rtc=(\d+)\r?$`)
+	escape   = regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]`)
 	tryLine  = regexp.MustCompile(`Loading Linux (\S+) \.\.\.`)
 )
 
@@ -59,6 +60,7 @@ func tailOf(path string, n int) string {
 		return ""
 	}
 	data = data[max(0, len(data)-16<<10):]
+	data = escape.ReplaceAll(data, nil)
 	clean := strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\t' || r >= ' ' && r != 0x7f {
 			return r

@@ -94,7 +94,7 @@ func Prepare(ctx context.Context, cfg Config) (*Images, error) {
 		im.accel = cfg.Accel
 	case "":
 		err = im.steps.run("", "try KVM", func() (note string, err error) {
-			im.accel, note, err = probeKVM(ctx, cache, filepath.Join(im.dir, "vmlinuz"))
+			im.accel, note, err = probeKVM(ctx, cache, im.Base().SHA256, filepath.Join(im.dir, "vmlinuz"))
 			return note, err
 		})
 	default:

@@ -17,7 +17,7 @@ const kvmLimit = 20 * time.Second
 
 // probeKVM says which accelerator boots a Debian kernel here. A /dev/kvm proves nothing: there are machines on which
 // the firmware starts and the kernel then dies of an internal error. The answer is kept until the machine reboots.
-func probeKVM(ctx context.Context, cache, vmlinuz string) (accel, note string, err error) {
+func probeKVM(ctx context.Context, cache, kernel, vmlinuz string) (accel, note string, err error) {
 	bootID, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	version, err := run(ctx, exec.Command(tool("qemu-system-x86_64"), "--version"))
 	if err != nil {
@@ -25,7 +25,7 @@ func probeKVM(ctx context.Context, cache, vmlinuz string) (accel, note string, e
 	}
 	answer := filepath.Join(cache, "kvm.json")
 	var known struct{ Key, Accel, Note string }
-	key := hashOf(string(bootID), version, vmlinuz)
+	key := hashOf(string(bootID), version, kernel)
 	if data, err := os.ReadFile(answer); err == nil && json.Unmarshal(data, &known) == nil && known.Key == key {
 		return known.Accel, known.Note, nil
 	}

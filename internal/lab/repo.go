@@ -71,12 +71,12 @@ func indexEntry(ctx context.Context, deb, filename string) (string, error) {
 }
 
 func (r *repo) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	name := filepath.Base(req.URL.Path)
+	name := filepath.Base(req.URL.Path) // apt asks for /./Packages
 	r.mu.Lock()
 	index, path := r.index.String(), r.files[name]
 	r.mu.Unlock()
 	switch {
-	case req.URL.Path == "/Packages":
+	case name == "Packages":
 		http.ServeContent(w, req, name, time.Time{}, strings.NewReader(index))
 	case path != "":
 		http.ServeFile(w, req, path)

@@ -118,3 +118,6 @@ func (f *Fleet) waitLog(ctx context.Context, name, op string, ok func(log string
 		return e
 	}
 }
+
+// Tail returns the last n lines of a host's serial log.
+func (f *Fleet) Tail(name string, n int) string { return tailOf(f.Console(name), n) }
