@@ -10,7 +10,8 @@ import (
 // System is what the agent needs of the machine it runs on. internal/linux
 // implements it for real Linux; tests use a fake that passes the same
 // conformance test. Every method is safe to repeat: after a crash the agent
-// calls it again. Errors are sentences an operator can act on ([fleet.Error] with Next).
+// calls it again. All may be called at the same time: a check-in looks at the machine while a kernel
+// is being installed. Errors are sentences an operator can act on ([fleet.Error] with Next).
 type System interface {
 	// Facts finds out what the machine is, without labels and agent version.
 	Facts(ctx context.Context) (fleet.Facts, error)

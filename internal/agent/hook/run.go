@@ -107,3 +107,12 @@ func (t *tail) String() string {
 	}
 	return s
 }
+
+// Dir is a directory of hooks whose programs are really run.
+type Dir string
+
+// Load reads the directory; see [Load].
+func (d Dir) Load() (Set, error) { return Load(string(d)) }
+
+// Run runs a program; see [Run].
+func (Dir) Run(ctx context.Context, p Program, env Env) Result { return Run(ctx, p, env) }

@@ -1,0 +1,214 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/kernwave/kernwave/fleet"
+)
+
+const (
+	// minCheckIn and maxCheckIn bound the pace that a control plane may set.
+	minCheckIn = 200 * time.Millisecond
+	maxCheckIn = 10 * time.Minute
+	// firstWithin is how long the first check-in waits for the ready programs' first answer: saying "not in service"
+	// for want of an answer would make a restart of the agent look like an outage.
+	firstWithin = 5 * time.Second
+	// maxOperationID bounds what becomes a file's name.
+	maxOperationID = 100
+)
+
+type checkInState struct {
+	busy     bool
+	again    bool // something changed while one was on its way
+	next     time.Time
+	tries    int
+	lastGood time.Duration // on the boot-time clock; zero: none in this run
+	began    time.Time     // when the agent began to want one
+
+	factsOld  bool // look them up again
+	factsAt   time.Time
+	facts     *fleet.Facts
+	factsHash string
+	saidHash  string // what the control plane has
+}
+
+// soon makes the next check-in due now.
+func (c *checkInState) soon() {
+	c.next = time.Time{}
+	c.again = true
+}
+
+// startCheckIn starts a check-in when one is due.
+func (a *Agent) startCheckIn(ctx context.Context) {
+	c := &a.checkIn
+	if c.began.IsZero() {
+		c.began = time.Now()
+	}
+	if c.busy || time.Now().Before(c.next) {
+		return
+	}
+	if !a.ready.known && !a.op.drained() && time.Since(c.began) < firstWithin {
+		c.next = c.began.Add(firstWithin)
+		return
+	}
+	c.busy, c.again = true, false
+	n := a.now()
+	r := fleet.Report{Host: a.cfg.Host, Seen: a.seen}
+	r.Now = fleet.HostState{BootID: n.BootID, Release: n.Release, Uptime: n.Uptime, Parked: a.parked}
+	r.Now.InService, r.Now.NotInServiceWhy = a.inService(n)
+	if a.parked == "" {
+		r.Operation = a.op.report(n)
+	}
+	facts, hash, said := c.facts, c.factsHash, c.saidHash
+	old := facts == nil || c.factsOld || time.Since(c.factsAt) >= a.cfg.FactsEvery
+	c.factsOld = false
+	ctx, cancel := context.WithTimeoutCause(ctx, a.cfg.CheckInWithin, errNoAnswer)
+	a.beside(func() func() {
+		defer cancel()
+		var looked bool
+		if old {
+			f, err := a.lookUpFacts(ctx)
+			if err != nil {
+				a.log.WarnContext(ctx, "facts cannot be found out, the last ones stand", "err", err)
+			} else {
+				facts, hash, looked = &f, f.Hash(), true
+			}
+		}
+		r.FactsHash = hash
+		if hash != said {
+			r.Facts = facts
+		}
+		if s, err := a.sys.SystemState(ctx); err != nil {
+			a.log.WarnContext(ctx, "failed units cannot be listed", "err", err)
+		} else {
+			r.Now.FailedUnits = s.FailedUnits
+		}
+		asked := a.sys.Uptime()
+		d, err := a.ctl.CheckIn(ctx, r)
+		return func() {
+			c.busy = false
+			if looked {
+				c.facts, c.factsHash, c.factsAt = facts, hash, time.Now()
+			} else if old {
+				c.factsOld = true
+			}
+			if err == nil && !a.obeys(d.From) {
+				err = errRefusedAnswer
+			}
+			if err != nil {
+				a.checkInFailed(ctx, err)
+				return
+			}
+			c.tries, c.lastGood = 0, a.sys.Uptime()
+			if r.Facts != nil || hash == "" {
+				c.saidHash = hash
+			}
+			if d.WantFacts {
+				c.saidHash = ""
+			}
+			a.answered(d, asked)
+			wait := a.cfg.CheckInEvery
+			if d.CheckInAfter > 0 {
+				wait = min(max(d.CheckInAfter, minCheckIn), maxCheckIn)
+			}
+			if d.WantFacts {
+				wait = minCheckIn
+			}
+			c.next = time.Now().Add(a.jitter(wait))
+			if c.again {
+				c.next = time.Time{}
+			}
+		}
+	})
+}
+
+func (a *Agent) checkInFailed(ctx context.Context, err error) {
+	c := &a.checkIn
+	c.tries++
+	most := a.cfg.BackoffMax
+	if !a.op.ended() {
+		most = a.cfg.BackoffMaxInOperation
+	}
+	wait := a.jitter(backoff(c.tries, most))
+	c.next = time.Now().Add(wait)
+	a.log.WarnContext(ctx, "check-in failed, will retry", "err", err, "retry_in", wait)
+}
+
+// jitter spreads a fleet's check-ins: up to a tenth earlier or later.
+func (a *Agent) jitter(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * (0.9 + 0.2*a.cfg.Chance()))
+}
+
+func (a *Agent) lookUpFacts(ctx context.Context) (fleet.Facts, error) {
+	f, err := a.sys.Facts(ctx)
+	if err != nil {
+		return fleet.Facts{}, err
+	}
+	f.Labels, f.AgentVersion = a.cfg.Labels, a.cfg.Version
+	f.Normalize()
+	return f, nil
+}
+
+// answered obeys an answer. asked is when the question was put, on the boot-time clock: a grant lives from there.
+func (a *Agent) answered(d fleet.Desired, asked time.Duration) {
+	if a.parked != "" {
+		return
+	}
+	n := a.now()
+	a.grant = nil
+	if op := d.Operation; op != nil && op.Grant != nil && a.op != nil && op.ID == a.op.ID {
+		a.grant = &heldGrant{ID: op.Grant.ID, BootID: n.BootID, Asked: asked, Until: asked + min(op.Grant.Life, maxGrantLife)}
+	}
+	if !a.op.ended() {
+		a.move(obey(*a.op, d.Operation, a.grant, n))
+		return
+	}
+	if d.Operation != nil {
+		a.beginOperation(*d.Operation, n)
+	}
+}
+
+// beginOperation begins what the control plane wants, unless it has been here before.
+func (a *Agent) beginOperation(d fleet.DesiredOperation, n now) {
+	if a.past[d.ID] || d.ID == "" || len(d.ID) > maxOperationID {
+		if (a.op == nil || a.op.ID != d.ID) && a.refused != d.ID {
+			a.refused = d.ID
+			a.log.Warn("an operation is not begun: it has been here before, or its id cannot be used", "operation", d.ID)
+		}
+		return
+	}
+	seq := 1
+	if a.op != nil {
+		seq = a.op.Seq + 1
+	}
+	o := obey(begin(d, seq, n), &d, nil, n) // called off before it began: that is an answer, too
+	if a.move(o) {
+		return
+	}
+	o.enter(fleet.PhaseRefused, n)
+	o.Problem = &fleet.Problem{
+		Cause: fleet.CauseRefused, What: "the journal cannot be written", Next: "make " + a.cfg.StateDir + " writable",
+	}
+	a.move(o)
+}
+
+// inService is the host's own word on whether it serves, and why not.
+func (a *Agent) inService(n now) (bool, string) {
+	if a.parked != "" && a.op.ended() || !a.op.drained() {
+		return a.ready.ok, a.ready.why
+	}
+	why := fmt.Sprintf("%s, operation %s", a.op.Phase, a.op.ID)
+	switch {
+	case a.parked != "":
+		why = "going back into service after a damaged journal"
+	case a.op.Phase == fleet.PhaseReverting && a.op.onTrial(n) && a.op.Returns >= maxReturns && !a.op.leaving(n):
+		why = fmt.Sprintf("%d reboots led back into the trial of %s: the boot loader does not forget it; a person must look", a.op.Returns, a.op.Kernel.Release)
+	case a.op.leaving(n) && n.Uptime-a.op.Reboot.Began > a.cfg.RebootWithin:
+		why = fmt.Sprintf("a reboot was requested %s ago and has not happened", (n.Uptime - a.op.Reboot.Began).Round(time.Second))
+	case a.work.said != "":
+		why += ": " + a.work.said
+	}
+	return false, why
+}
