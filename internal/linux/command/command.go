@@ -20,6 +20,8 @@ type Cmd struct {
 	// Finish lets the program run to its end, within Timeout, although ctx ends or the agent is killed: what dpkg
 	// leaves behind when it is killed is worse than a late answer.
 	Finish bool
+	// Both returns what it wrote to its error output too, in the order of writing.
+	Both bool
 }
 
 // String prints the command line.

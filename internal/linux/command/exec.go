@@ -50,6 +50,9 @@ func (Exec) Run(ctx context.Context, c Cmd) (string, error) {
 	cmd := exec.CommandContext(ctx, c.Name, c.Args...)
 	cmd.Env = append(environ(), c.Env...)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
+	if c.Both {
+		cmd.Stderr = stdout
+	}
 	// A group of its own, so that a program's children end with it when it takes too long, and a Ctrl-C at an agent
 	// in the foreground does not reach dpkg.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -20,6 +20,10 @@ func TestRunReturnsOutputAndExplainsFailure(t *testing.T) {
 	if !ok || e.Code != 3 || out != "half\n" || !strings.Contains(err.Error(), "exit code 3") || !strings.Contains(err.Error(), "why") {
 		t.Fatalf("got %q, %v", out, err)
 	}
+	out, err = Exec{}.Run(t.Context(), Cmd{Name: "sh", Args: []string{"-c", "echo a; echo b >&2; echo c"}, Both: true})
+	if err != nil || out != "a\nb\nc\n" {
+		t.Fatalf("both outputs: %q, %v", out, err)
+	}
 	if _, err := (Exec{}).Run(t.Context(), Cmd{Name: "kernwave-no-such-program"}); err == nil || !strings.Contains(err.Error(), "not found") {
 		t.Fatalf("a missing program gave %v", err)
 	}
