@@ -71,10 +71,14 @@ func (s *Stop) Stopped() (why string, stopped bool) {
 
 // Set stops everything. From its beginning on Stopped says so, whatever happens to the file. An error means that
 // the stop would not survive a restart. A second Set replaces who, why and when.
-func (s *Stop) Set(o Order) error {
+func (s *Stop) Set(o Order) error { return s.SetNow(o, func() {}) }
+
+// SetNow is Set, and calls inForce as soon as Stopped says so: the disk may not answer for a long time.
+func (s *Stop) SetNow(o Order, inForce func()) error {
 	s.mu.Lock()
 	s.order = &o
 	s.mu.Unlock()
+	inForce()
 
 	s.write.Lock()
 	defer s.write.Unlock()
