@@ -64,7 +64,7 @@ func newRoot(a *app) *cobra.Command {
 	}
 	add(groupRollout, a.kernelCommand(), a.rolloutCommand(), a.incidentsCommand(), a.whyCommand(), a.stopCommand())
 	add(groupFleet, a.hostsCommand(), a.hostCommand(), a.eventsCommand(), a.statusCommand(), a.budgetCommand())
-	add(groupAccess, a.tokenCommand(), a.operatorCommand(), a.configCommand())
+	add(groupAccess, a.serverCommand(), a.tokenCommand(), a.operatorCommand(), a.configCommand())
 	root.AddCommand(a.versionCommand(), topic("exit-codes", "what the exit codes mean", exitCodesText),
 		topic("connection", "how the control plane is found", connectionText))
 	root.SetHelpCommandGroupID("")

@@ -16,7 +16,7 @@ import (
 func (c *Control) Hosts(ctx context.Context, selector string, now time.Time) ([]operator.Host, error) {
 	sel, err := fleet.ParseSelector(selector)
 	if err != nil {
-		return nil, invalid("list hosts", err, "see kernwave help selectors")
+		return nil, invalid("list hosts", err, "write it like workload=web,rack!=r1")
 	}
 	var out []operator.Host
 	err = c.store.View(ctx, func(r store.Reader) error {

@@ -40,7 +40,7 @@ func (c *Control) plan(r store.Reader, who string, asked operator.RolloutSpec, i
 	}
 	sel, err := fleet.ParseSelector(spec.Selector)
 	if err != nil {
-		return nil, invalid(op, err, "see kernwave help selectors")
+		return nil, invalid(op, err, "write it like workload=web,rack!=r1")
 	}
 	k, err := r.Kernel(spec.Kernel)
 	if errors.Is(err, store.ErrNotFound) {
