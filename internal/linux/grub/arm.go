@@ -13,11 +13,9 @@ import (
 )
 
 // Arm sets the trial's kernel for one boot only. The order is what a power cut allows: the menu entry goes to the
-// disk, as GRUB reads it, before next_entry names it.
+// disk, as GRUB reads it, before next_entry names it. The running kernel can be armed too: a host that stays on its
+// kernel reboots under the same watch.
 func (d *Driver) Arm(ctx context.Context, t Trial) error {
-	if t.Release == t.Running {
-		return armError(t, errors.New("it is the running kernel"), "nothing to do")
-	}
 	s, err := d.load()
 	if err != nil {
 		return armError(t, err, "run: kernwave-agent doctor")

@@ -276,13 +276,24 @@ func TestWhatCannotBeMendedIsRefusedAndPutBack(t *testing.T) {
 	}
 }
 
+func TestTheRunningKernelCanBeRebootedUnderWatch(t *testing.T) {
+	h := newHost(t)
+	if err := h.d.SecureWayBack(t.Context(), middle); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.d.Arm(t.Context(), Trial{Release: middle, Running: middle, Args: []string{"panic=30"}}); err != nil {
+		t.Fatal(err)
+	}
+	h.wantBoot(middle, true)
+	h.wantBoot(middle, false)
+}
+
 func TestArmRefusesAKernelThatCannotBoot(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		spoil func(*host) Trial
 		why   string
 	}{
-		{"the running one", func(*host) Trial { return Trial{Release: middle, Running: middle} }, "it is the running kernel"},
 		{"not installed", func(*host) Trial { return Trial{Release: "6.99-x", Running: middle} }, "no menu entry"},
 		{"no kernel file", func(h *host) Trial { os.Remove(filepath.Join(h.root, "boot/vmlinuz-"+newest)); return trial }, "no such file"},
 		{"an empty initrd", func(h *host) Trial { h.write("boot/initrd.img-"+newest, ""); return trial }, "empty"},
