@@ -128,6 +128,9 @@ func callAgain[Req, Res any](
 
 // mayRepeat says whether another try can help. A certificate that is not trusted will not be better a second later.
 func mayRepeat(err error) bool {
+	if err == nil {
+		return false
+	}
 	if _, _, isTLS := explainTLS(err); isTLS {
 		return false
 	}

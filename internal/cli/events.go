@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,8 +27,8 @@ const maxEvents = 10_000
 func (a *app) eventsCommand() *cobra.Command {
 	var f eventFlags
 	cmd := &cobra.Command{
-		Use: "events", Short: "read the record: every decision, result and operator action, with who and why", Args: arguments(),
-		Long: `Prints the newest events, oldest first. With -o json and --follow, one object a line.`,
+		Use: "events", Short: "read the record: who did what, when and why", Args: arguments(),
+		Long: `Prints the newest events, oldest first: every decision, result and operator action. With -o json and --follow, one object a line.`,
 		Example: `  kernwave events --limit 20
   kernwave events --follow --rollout r-7
   kernwave events --host web-7 -o json`,
@@ -106,7 +107,7 @@ func (a *app) printEvents(list []operator.Event) error {
 			}
 			continue
 		}
-		what := clean(e.What)
+		what := clean(aboutWhat(e) + e.What)
 		if e.Why != "" {
 			what += p.faint(" (" + clean(e.Why) + ")")
 		}
@@ -115,6 +116,20 @@ func (a *app) printEvents(list []operator.Event) error {
 		}
 	}
 	return nil
+}
+
+// aboutWhat names the rollout and the host of an event, where its own words and who it is from do not.
+func aboutWhat(e operator.Event) string {
+	var about []string
+	for _, name := range []string{e.Rollout, string(e.Host)} {
+		if name != "" && !strings.Contains(e.What, name) && e.Who != "host "+name {
+			about = append(about, name)
+		}
+	}
+	if len(about) == 0 {
+		return ""
+	}
+	return strings.Join(about, " ") + ": "
 }
 
 // sleep waits, or ends with the command.

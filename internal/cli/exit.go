@@ -14,16 +14,17 @@ const (
 const exitCodesText = `Exit codes of kernwave:
 
     0   it was done. "rollout watch": the rollout is done
-    1   it was refused, or it failed. "rollout watch": the rollout ended, but not done:
-        aborted, or rolled back
-    2   the command line is wrong: nothing was sent to the control plane
+    1   it was refused, or it failed. "rollout watch": the rollout was aborted
+        or rolled back
+    2   the command line or the settings are wrong: nothing was sent
     3   "rollout watch --until-paused": the rollout is paused
-    4   the control plane could not be reached, or could not answer now.
-        Nothing is known of what became of the request; every command can be repeated
+    4   the control plane could not be reached, or could not answer now: it is
+        not known what became of the request. Asking, stopping, and starting a
+        rollout under the same key can be repeated; else look first
   130   interrupted (Ctrl-C). A rollout that was being watched goes on
 
-What went wrong stands on standard error, in two lines: what happened, and what to do
-next. With -o json it is one JSON object there, of kind "error".`
+What went wrong stands on standard error, in two lines: what happened, and what to
+do next. With -o json it is one JSON object there, of kind "error".`
 
 // quietExit ends with a code and nothing printed: what there was to say stands on the standard output.
 type quietExit int

@@ -16,7 +16,7 @@ func (a *app) hostCommand() *cobra.Command {
 		a.hostShowCommand(),
 		a.hostStatusCommand(hostStatus{
 			name: "maintenance", status: fleet.StatusMaintenance, needWhy: true,
-			short: "take a host: Kernwave does not touch it, and it counts against no budget",
+			short: "take a host: it is not touched, and not counted",
 			done:  "is in maintenance: it is not touched and not counted",
 			next:  "kernwave host activate %s, when it is well again",
 		}),

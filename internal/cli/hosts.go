@@ -12,7 +12,7 @@ import (
 	"github.com/kernwave/kernwave/internal/wire"
 )
 
-const selectorHelp = "which hosts: type=ID, model=…, or LABEL=VALUE; a comma means and"
+const selectorHelp = "choose by id, type, model, os … or a label, as `KEY=PATTERN`"
 
 func (a *app) hostsCommand() *cobra.Command {
 	var selector string

@@ -62,7 +62,7 @@ func (a *app) printHost(h operator.Host, ops []fleet.Operation) error {
 	s.line("labels", labelsText(f.Labels))
 	s.line("hardware", clean(strings.TrimSpace(f.Hardware.Vendor+" "+f.Hardware.Model)), clean(f.Hardware.Serial))
 	if f.CPU.Cores > 0 {
-		s.line("cpu", clean(f.CPU.Model), count(f.CPU.Cores, "core")+", "+sizeText(int64(f.MemoryBytes))+" memory")
+		s.line("cpu", clean(f.CPU.Model), count(f.CPU.Cores, "core")+", "+memoryText(f.MemoryBytes)+" memory")
 	}
 	for _, d := range f.Disks {
 		s.line("disk "+clean(d.Name), clean(orElse(d.Model, "-")), clean(joinNonEmpty(d.Driver, d.Firmware))+", "+sizeText(int64(d.SizeBytes)))

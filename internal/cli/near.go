@@ -16,7 +16,7 @@ import (
 // maxNear is how many names are suggested.
 const maxNear = 3
 
-// nearest gives the names that someone who typed s may have meant, the likeliest first: few letters differ, or one
+// nearest gives the names that someone who typed s may have meant, those that are nearest: few letters differ, or else one
 // begins with the other.
 func nearest(s string, names []string) []string {
 	type candidate struct {
@@ -31,7 +31,7 @@ func nearest(s string, names []string) []string {
 		switch {
 		case far <= 1+len(s)/5:
 		case len(s) >= 2 && strings.HasPrefix(n, s), len(n) >= 2 && strings.HasPrefix(s, n):
-			far += 100 // behind every typing error
+			far = 100 // behind every typing error
 		default:
 			continue
 		}
@@ -42,7 +42,9 @@ func nearest(s string, names []string) []string {
 	})
 	var out []string
 	for _, c := range found[:min(maxNear, len(found))] {
-		out = append(out, c.name)
+		if c.far == found[0].far {
+			out = append(out, c.name)
+		}
 	}
 	return out
 }

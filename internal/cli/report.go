@@ -48,7 +48,7 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	if code, ok := errors.AsType[quietExit](err); ok {
 		return int(code)
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || connect.CodeOf(err) == connect.CodeCanceled) {
 		fmt.Fprintln(a.Err, "kernwave: interrupted")
 		return ExitInterrupted
 	}

@@ -29,7 +29,8 @@ func (a *app) rolloutChangeCommands() []*cobra.Command {
 		{action: operator.ActionPause, short: "begin nothing more; hosts in trial finish, drained hosts come back"},
 		{action: operator.ActionResume, short: "go on after a pause"},
 		{
-			action: operator.ActionAbort, short: "end it: drained hosts come back, hosts in trial revert, committed ones stay",
+			action: operator.ActionAbort, short: "end it: trials go back, committed hosts stay",
+			long: `Ends the rollout: hosts that are drained come back into service, hosts in trial go back to their old kernel, committed ones stay on the new one.`,
 			consequence: "Rollout %s will end for good: drained hosts come back into service, hosts in trial go back to their old kernel, committed ones stay on the new one.",
 		},
 		{
@@ -94,7 +95,7 @@ func (a *app) rolloutChangeCommand(ch change) *cobra.Command {
 			if a.quiet {
 				return nil
 			}
-			fmt.Fprintf(a.Out, "rollout %s is %s%s\n", clean(r.ID), a.paletteFor(a.Out).state(clean(r.Status)), prefixed(": ", clean(r.StatusWhy)))
+			fmt.Fprintf(a.Out, "rollout %s is %s\n", clean(r.ID), a.paletteFor(a.Out).like(r.Status, clean(statusText(r))))
 			if r.Next != "" {
 				fmt.Fprintf(a.Out, "it waits for: %s\n", clean(r.Next))
 			}

@@ -21,7 +21,7 @@ func (a *app) printRollout(r operator.Rollout, all bool) error {
 	s := &sheet{}
 	s.line("rollout", p.strong(clean(r.ID)), prefixed("note: ", clean(r.Spec.Note)))
 	s.line("kernel", clean(string(r.Kernel.ID)))
-	s.line("status", p.state(clean(r.Status))+prefixed(": ", clean(r.StatusWhy)))
+	s.line("status", p.like(r.Status, clean(statusText(r))))
 	if !r.StartedAt.IsZero() {
 		s.line("started", timeText(r.StartedAt)+", "+ago(r.StartedAt, a.Now()), prefixed("by ", clean(r.StartedBy)))
 	}
@@ -54,7 +54,11 @@ func stageTable(r operator.Rollout, now time.Time, p palette, g glyphs) *table {
 		if st.Hosts > 0 {
 			share = float64(st.Committed) / float64(st.Hosts)
 		}
-		t.add(clean(st.Name), fmt.Sprintf("%d of %d", st.Committed, st.Hosts), p.active(bar(share, barWidth, g)), stageState(r, st, now, p))
+		committed, drawn := fmt.Sprintf("%d of %d", st.Committed, st.Hosts), p.active(bar(share, barWidth, g))
+		if st.Skipped != "" {
+			committed, drawn = "-", ""
+		}
+		t.add(clean(st.Name), committed, drawn, stageState(r, st, now, p))
 	}
 	return t
 }
@@ -89,7 +93,7 @@ func typeTable(r operator.Rollout) *table {
 }
 
 // quietStates are those of hosts to which nothing happens now.
-var quietStates = []string{"waiting", "committed"}
+var quietStates = []string{"waiting", "committed", "rolled-back"}
 
 func (a *app) printRolloutHosts(r operator.Rollout, all bool) error {
 	p := a.paletteFor(a.Out)
@@ -115,9 +119,10 @@ func (a *app) printRolloutHosts(r operator.Rollout, all bool) error {
 		}
 	}
 	if len(shown) < len(r.Hosts) {
-		fmt.Fprintf(a.Out, "\n%s (--all lists them)\n", countsText(r, a.glyphs()))
+		_, err := fmt.Fprintf(a.Out, "\n%s (--all lists them)\n", countsText(r, a.glyphs()))
+		return err
 	}
-	return nil
+	return a.printExcluded(r, all)
 }
 
 // hostWhy is what is known about why a host is where it is.

@@ -28,13 +28,13 @@ type specFlags struct {
 
 func (s *specFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVarP(&s.selector, "selector", "l", "", selectorHelp+" (default: all that the kernel fits)")
-	f.StringVar(&s.waves, "waves", "", "shares in per cent, rising to 100 (default 1,5,25,100)")
-	f.DurationVar(&s.soak, "soak", rollout.DefaultSoak, "how long a finished stage is watched before the next begins")
-	f.IntVar(&s.canaries, "canaries", 1, "hosts of each type that try the kernel first, one after another")
+	f.StringVarP(&s.selector, "selector", "l", "", selectorHelp)
+	f.StringVar(&s.waves, "waves", "", "shares of the hosts in per `CENT` (default 1,5,25,100)")
+	f.DurationVar(&s.soak, "soak", rollout.DefaultSoak, "how long each finished stage is watched")
+	f.IntVar(&s.canaries, "canaries", 1, "hosts of each type that try the kernel first")
 	f.DurationVar(&s.returnWithin, "return-within", 15*time.Minute, "how long a host may be gone for its reboot")
-	f.DurationVar(&s.trialDeadline, "trial-deadline", 10*time.Minute, "from boot to checks passed; then the host goes back by itself")
-	f.StringArrayVar(&s.leaveOut, "leave-out", nil, "leave out a host `TYPE`, to be recorded; can be repeated")
+	f.DurationVar(&s.trialDeadline, "trial-deadline", 10*time.Minute, "from boot to checks passed, or the host goes back")
+	f.StringArrayVar(&s.leaveOut, "leave-out", nil, "leave out a host `TYPE`; can be repeated")
 	f.StringVar(&s.note, "note", "", "what to remember about this rollout")
 }
 

@@ -98,6 +98,6 @@ control plane does not answer, under one key, so that it starts one rollout only
 	}
 	flags.add(cmd)
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "watch it until it ends")
-	cmd.Flags().StringVar(&key, "idempotency-key", "", "repeat an earlier start with this `KEY`: it starts one rollout only")
+	cmd.Flags().StringVar(&key, "idempotency-key", "", "repeat an earlier start under its `KEY`")
 	return cmd
 }

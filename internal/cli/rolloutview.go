@@ -114,10 +114,21 @@ func estimate(r operator.Rollout, now time.Time) (left time.Duration, known bool
 	return left + work/time.Duration(committed)*time.Duration(total-committed), true
 }
 
-// waitsFor is the sentence that a rollout waits for, or how it ended.
+// statusText is the status with its reason, which may begin with the same word: "paused by ada: …".
+func statusText(r operator.Rollout) string {
+	switch {
+	case r.StatusWhy == "":
+		return r.Status
+	case strings.HasPrefix(r.StatusWhy, r.Status):
+		return r.StatusWhy
+	}
+	return r.Status + ": " + r.StatusWhy
+}
+
+// waitsFor is the sentence that a rollout waits for; nothing, once it is over.
 func waitsFor(r operator.Rollout) string {
 	if over(r) {
-		return strings.TrimSpace(r.StatusWhy)
+		return ""
 	}
 	return strings.TrimSpace(r.Next)
 }

@@ -43,10 +43,10 @@ func newRoot(a *app) *cobra.Command {
 	}
 	f := root.PersistentFlags()
 	f.StringVarP(&a.output, "output", "o", "table", "how to print the answer: table, json")
-	f.BoolVar(&a.noColor, "no-color", false, "no colours; also switched off by NO_COLOR and without a terminal")
+	f.BoolVar(&a.noColor, "no-color", false, "no colours; NO_COLOR does the same")
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "print names only, no notes, no progress")
 	f.DurationVar(&a.timeout, "timeout", 30*time.Second, "how long to wait for one answer")
-	f.StringVar(&a.conn.server, "server", "", "address of the control plane, like https://kernwave.example:8443")
+	f.StringVar(&a.conn.server, "server", "", "`URL` of the control plane")
 	f.StringVar(&a.conn.ca, "ca", "", "`FILE` with the CA of the control plane")
 	f.StringVar(&a.conn.tokenFile, "token-file", "", "`FILE` with your token")
 	f.StringVar(&a.conn.config, "config", "", "settings `FILE`, or the data directory of a server")
@@ -65,14 +65,70 @@ func newRoot(a *app) *cobra.Command {
 	add(groupRollout, a.kernelCommand(), a.rolloutCommand(), a.incidentsCommand(), a.whyCommand(), a.stopCommand())
 	add(groupFleet, a.hostsCommand(), a.hostCommand(), a.eventsCommand(), a.statusCommand(), a.budgetCommand())
 	add(groupAccess, a.serverCommand(), a.tokenCommand(), a.operatorCommand(), a.configCommand())
-	root.AddCommand(a.versionCommand(), topic("exit-codes", "what the exit codes mean", exitCodesText),
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			c.GroupID, c.Short = groupAccess, "explain a command or a topic"
+		case "completion":
+			c.GroupID, c.Short = groupAccess, "write a script with which the shell completes commands and names"
+		}
+	}
+	add(groupAccess, a.versionCommand())
+	root.AddCommand(topic("exit-codes", "what the exit codes mean", exitCodesText),
 		topic("connection", "how the control plane is found", connectionText))
-	root.SetHelpCommandGroupID("")
+	root.SetUsageTemplate(usageTemplate)
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	finish(root)
 	return root
 }
+
+// helpWidth is the width of help: that of the smallest terminal in use.
+const helpWidth = 80
+
+// reflow wraps the paragraphs of a text; those with an indented line are laid out already.
+func reflow(text string, width int) string {
+	paragraphs := strings.Split(text, "\n\n")
+	for i, p := range paragraphs {
+		if !strings.HasPrefix(p, " ") && !strings.Contains(p, "\n ") {
+			paragraphs[i] = strings.Join(wrap(p, width), "\n")
+		}
+	}
+	return strings.Join(paragraphs, "\n\n")
+}
+
+// isGroup marks commands that only hold others, so that help does not show them as something to run.
+const isGroup = "group"
+
+// usageTemplate is cobra's, without what is the same on every page.
+const usageTemplate = `Usage:{{if not .Annotations.group}}
+  {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
+  {{.CommandPath}} COMMAND{{end}}{{if .HasExample}}
+
+Examples:
+{{.Example}}{{end}}{{$cmds := .Commands}}{{if .Groups}}{{range $group := .Groups}}
+
+{{.Title}}{{range $cmds}}{{if and (eq .GroupID $group.ID) (or .IsAvailableCommand (eq .Name "help"))}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{else if .HasAvailableSubCommands}}
+
+Commands:{{range $cmds}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{if .HasHelpSubCommands}}
+
+Topics:{{range $cmds}}{{if .IsAdditionalHelpTopicCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{if and .HasAvailableLocalFlags .HasParent}}
+
+Flags:
+{{.LocalFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{else if not .HasParent}}
+
+Flags of every command:
+{{.LocalFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{end}}{{if .HasParent}}
+
+"{{.Root.Name}} --help" shows the flags of every command.{{else}}
+
+"{{.CommandPath}} COMMAND --help" explains a command, "{{.CommandPath}} help TOPIC" a topic.{{end}}
+`
 
 // topic is a page of help without anything to run.
 func topic(name, short, text string) *cobra.Command {
@@ -84,7 +140,14 @@ func topic(name, short, text string) *cobra.Command {
 func finish(cmd *cobra.Command) {
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.Flags().SortFlags = false
-	if cmd.HasSubCommands() && cmd.RunE == nil {
+	cmd.Long = reflow(cmd.Long, helpWidth)
+	cmd.InitDefaultHelpFlag()
+	cmd.Flags().Lookup("help").Usage = "explain this command"
+	if cmd.HasSubCommands() && cmd.RunE == nil && cmd.Run == nil {
+		if cmd.Annotations == nil {
+			cmd.Annotations = map[string]string{}
+		}
+		cmd.Annotations[isGroup] = "yes"
 		cmd.Args = cobra.ArbitraryArgs
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -110,6 +173,9 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 // flagError turns pflag's words into ours, with the nearest flag that exists.
 func flagError(cmd *cobra.Command, err error) error {
 	next := fmt.Sprintf("%q lists the flags", cmd.CommandPath()+" --help")
+	if strings.Contains(err.Error(), "in duration") {
+		next = "write a time like 90s, 10m or 2h"
+	}
 	if name, ok := strings.CutPrefix(err.Error(), "unknown flag: --"); ok {
 		var names []string
 		cmd.Flags().VisitAll(visitNames(&names))

@@ -145,7 +145,7 @@ first start it makes its own certificate authority and an operator "admin", whos
 leaves in DIR/admin.token; on the same machine, "kernwave --config DIR …" uses it.`,
 		Example: `  kernwave server --data /var/lib/kernwave
   kernwave server --data /var/lib/kernwave --listen :8443 --name kernwave.example.org`,
-		Args: cobra.NoArgs,
+		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cfg.Dir == "" {
 				return &usageError{"--data must be given", "for example: kernwave server --data /var/lib/kernwave"}

@@ -85,16 +85,19 @@ func firstLine(s string) string {
 }
 
 // connectionText is the help topic.
-const connectionText = `How kernwave finds the control plane. Each setting comes from the first place that has it:
+const connectionText = `How kernwave finds the control plane. Each setting comes from the first place
+that has it:
 
-              flag            environment        key in the settings file
-  address     --server        KERNWAVE_SERVER    server: https://kernwave.example:8443
-  CA          --ca FILE       KERNWAVE_CA        ca: ca.pem       (a file beside it, or PEM text)
-  token       --token-file F  KERNWAVE_TOKEN     token_file: token, or token: TOKEN
+            flag               environment       in the settings file
+  address   --server URL       KERNWAVE_SERVER   server: https://kw.example:8443
+  CA        --ca FILE          KERNWAVE_CA       ca: ca.pem
+  token     --token-file FILE  KERNWAVE_TOKEN    token_file: ada.token
 
-The settings file is --config FILE, else $KERNWAVE_CONFIG, else ~/.config/kernwave/config.yaml.
-A directory means operator.yaml in it: on the machine that runs the control plane,
-"--config DIR" with the server's data directory is all it takes.
+The settings file is --config FILE, else $KERNWAVE_CONFIG, else
+~/.config/kernwave/config.yaml. Paths in it are as seen from it; "ca" may be the PEM
+text itself, and "token" the token. A directory means operator.yaml in it: on the
+machine that runs the control plane, "--config DIR" with the server's data directory
+is all it takes.
 
-"kernwave config show" says what is used and where it comes from;
-"kernwave config save" tries the settings and keeps them for the next time.`
+"kernwave config show" says what is used and where it comes from; "kernwave config
+save" tries the settings and keeps them for the next time.`

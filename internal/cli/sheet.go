@@ -64,7 +64,7 @@ const leastWrap = 24
 
 // wrap breaks s between words into lines of at most width columns; a longer word stays whole, to be copied.
 func wrap(s string, width int) []string {
-	if width < leastWrap || lipgloss.Width(s) <= width {
+	if width < leastWrap || lipgloss.Width(s) <= width && !strings.Contains(s, "\n") {
 		return []string{s}
 	}
 	var lines []string

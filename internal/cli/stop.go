@@ -11,7 +11,7 @@ import (
 func (a *app) stopCommand() *cobra.Command {
 	var why, liftWhy string
 	cmd := &cobra.Command{
-		Use: "stop", Short: "stop everything, now: no host begins a reboot until the stop is lifted",
+		Use: "stop", Short: "stop everything, now, until the stop is lifted",
 		Long: `Stops every rollout at once: no grant is given, and no host is told that it may reboot. Hosts in
 trial finish truthfully, drained ones come back into service. It works when the store is sick,
 and survives a restart of the control plane, until it is lifted.`,

@@ -85,8 +85,18 @@ func sizeText(n int64) string {
 		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
 	case n < 1000_000_000:
 		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	case n < 1000_000_000_000:
+		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
 	}
-	return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+	return fmt.Sprintf("%.1f TB", float64(n)/1e12)
+}
+
+// memoryText shows memory, which comes in powers of two.
+func memoryText(n uint64) string {
+	if n < 1<<30 {
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprintf("%.3g GiB", float64(n)/(1<<30))
 }
 
 // count says "1 host", "2 hosts".

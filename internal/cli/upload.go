@@ -104,13 +104,24 @@ func blobError(res *http.Response, op string) error {
 	} else if text := strings.TrimSpace(string(body)); text != "" && len(text) < 500 {
 		detail.Why = text
 	} else {
-		detail.Why = "the control plane answered " + res.Status
+		detail.Why = whyOfStatus(res)
 	}
 	err := connect.NewError(code, errors.New(detail.Why))
 	if d, derr := connect.NewErrorDetail(detail); derr == nil {
 		err.AddDetail(d)
 	}
 	return err
+}
+
+// whyOfStatus explains a refusal that says nothing itself, as answers to HEAD cannot.
+func whyOfStatus(res *http.Response) string {
+	switch res.StatusCode {
+	case http.StatusUnauthorized:
+		return "the control plane does not know your token, or it has run out"
+	case http.StatusForbidden:
+		return "your role does not allow it"
+	}
+	return "the control plane answered " + res.Status
 }
 
 // progressf tells how far a long command is, on standard error.

@@ -173,7 +173,7 @@ func watchOutcome(r operator.Rollout, f watchFlags) (ended bool, err error) {
 		return true, nil
 	case over(r):
 		return true, &fleet.Error{
-			Op: "rollout " + r.ID, Err: errors.New(r.Status + prefixed(": ", r.StatusWhy)),
+			Op: "rollout " + r.ID, Err: errors.New(statusText(r)),
 			Next: "kernwave rollout status " + r.ID + " --all",
 		}
 	case r.Status == "paused" && f.untilPaused:

@@ -55,11 +55,11 @@ func (f frame) head(w watched, now time.Time, width int) []string {
 	r := w.rollout
 	lines := []string{f.p.strong("rollout "+clean(r.ID)) + "  " + clean(string(r.Kernel.ID)) + "  " + f.p.state(clean(r.Status))}
 	if r.StatusWhy != "" {
-		for _, l := range wrap(clean(r.StatusWhy), width) {
+		for _, l := range wrap(clean(statusText(r)), width) {
 			lines = append(lines, f.p.like(r.Status, l))
 		}
 	}
-	if next := waitsFor(r); next != "" && !over(r) {
+	if next := waitsFor(r); next != "" {
 		lines = append(lines, f.hanging("waits for ", clean(next), width)...)
 	}
 	if !w.away.since.IsZero() {
@@ -104,6 +104,10 @@ func (f frame) stages(r operator.Rollout, now time.Time, width int) []string {
 	}
 	var lines []string
 	for _, st := range r.Stages {
+		if st.Skipped != "" {
+			lines = append(lines, fmt.Sprintf("%-*s  %s", names, clean(st.Name), f.p.faint("skipped: "+clean(st.Skipped))))
+			continue
+		}
 		lines = append(lines, row(clean(st.Name), st.Committed, st.Hosts, stageState(r, st, now, f.p)))
 	}
 	left := timeLeft(r, now)

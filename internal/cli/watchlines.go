@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,12 +40,18 @@ func (l *lineWatch) close(watched, time.Time) error { return nil }
 // firstLines say how a rollout stands when one begins to watch.
 func firstLines(r operator.Rollout) []string {
 	committed, total := progressOf(r)
-	lines := []string{fmt.Sprintf("rollout %s is %s%s: kernel %s, %d of %s committed",
-		r.ID, r.Status, inBrackets(r.StatusWhy), r.Kernel.ID, committed, count(total, "host"))}
+	lines := []string{fmt.Sprintf("rollout %s: kernel %s, %d of %s committed",
+		r.ID, r.Kernel.ID, committed, count(total, "host")),
+		"rollout " + r.ID + " is " + statusText(r)}
 	for _, st := range r.Stages {
 		lines = append(lines, stageChange(operator.Stage{}, st)...)
 	}
-	if next := waitsFor(r); next != "" && !over(r) {
+	for _, h := range r.Hosts {
+		if !slices.Contains(quietStates, h.State) {
+			lines = append(lines, hostLine(h, ""))
+		}
+	}
+	if next := waitsFor(r); next != "" {
 		lines = append(lines, "waits for: "+next)
 	}
 	return lines
@@ -91,9 +98,9 @@ func changes(from, to watched, now time.Time) []string {
 	}
 	if a.Status != b.Status {
 		committed, total := progressOf(b)
-		lines = append(lines, fmt.Sprintf("rollout %s is %s%s; %d of %s committed", b.ID, b.Status, inBrackets(b.StatusWhy), committed, count(total, "host")))
+		lines = append(lines, fmt.Sprintf("rollout %s is %s (%d of %s committed)", b.ID, statusText(b), committed, count(total, "host")))
 	}
-	if next := waitsFor(b); next != "" && !over(b) && sameWords(next) != sameWords(waitsFor(a)) {
+	if next := waitsFor(b); next != "" && sameWords(next) != sameWords(waitsFor(a)) {
 		lines = append(lines, "waits for: "+next)
 	}
 	return lines
@@ -117,29 +124,34 @@ func hostChanges(a, b operator.Rollout) []string {
 	}
 	for _, h := range b.Hosts {
 		if was := before[string(h.ID)]; was != h.State {
-			line := fmt.Sprintf("%s: %s", h.ID, h.State)
-			if was != "" && was != "waiting" {
-				line += " (was " + was + ")"
-			}
-			if why := hostWhy(h); why != "" && h.State != "waiting" {
-				line += ": " + why
-			}
-			lines = append(lines, line)
+			lines = append(lines, hostLine(h, was))
 		}
 	}
 	return lines
 }
 
+// hostLine says where one host is, and where it was before.
+func hostLine(h operator.RolloutHost, was string) string {
+	line := fmt.Sprintf("%s: %s", h.ID, h.State)
+	if was != "" && was != "waiting" {
+		line += " (was " + was + ")"
+	}
+	if why := hostWhy(h); why != "" && h.State != "waiting" {
+		line += ": " + why
+	}
+	return line
+}
+
 func stageChange(a, b operator.Stage) []string {
 	switch {
 	case b.Skipped != "" && a.Skipped == "":
-		return []string{fmt.Sprintf("%s is skipped: %s", b.Name, b.Skipped)}
+		return []string{fmt.Sprintf("%s: skipped, %s", b.Name, b.Skipped)}
 	case !b.EndedAt.IsZero() && a.EndedAt.IsZero():
-		return []string{fmt.Sprintf("%s is done: %d of %s committed", b.Name, b.Committed, count(b.Hosts, "host"))}
+		return []string{fmt.Sprintf("%s: done, %d of %s committed", b.Name, b.Committed, count(b.Hosts, "host"))}
 	case !b.SoakUntil.IsZero() && a.SoakUntil.IsZero():
-		return []string{fmt.Sprintf("%s soaks until %s", b.Name, timeText(b.SoakUntil))}
+		return []string{fmt.Sprintf("%s: soaks until %s", b.Name, timeText(b.SoakUntil))}
 	case !b.BeganAt.IsZero() && a.BeganAt.IsZero():
-		return []string{fmt.Sprintf("%s began: %s", b.Name, count(b.Hosts, "host"))}
+		return []string{fmt.Sprintf("%s: begins with %s", b.Name, count(b.Hosts, "host"))}
 	}
 	return nil
 }
@@ -150,16 +162,9 @@ func incidentLines(i operator.Incident) []string {
 		lines = append(lines, "  no evidence: "+i.NoEvidence)
 	}
 	for _, c := range i.Choices {
-		lines = append(lines, "  "+c.What+prefixed(": ", c.Command))
+		lines = append(lines, "  can do: "+c.Command+" ("+c.What+")")
 	}
 	return lines
-}
-
-func inBrackets(s string) string {
-	if s == "" {
-		return ""
-	}
-	return " (" + s + ")"
 }
 
 // jsonWatch prints an object whenever something changed.

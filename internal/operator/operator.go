@@ -103,7 +103,7 @@ type Choice struct {
 
 // Approval says that a kernel is good for one host type. It is never changed; see store.Tx.WithdrawApproval.
 type Approval struct {
-	ID             int64            `json:"id"` // given by the store
+	ID             int64            `json:"id,omitempty"` // given by the store
 	Kernel         fleet.KernelID   `json:"kernel"`
 	Checksum       string           `json:"checksum"` // fleet.Kernel.Checksum: what it really speaks for
 	Type           fleet.HostTypeID `json:"type"`
