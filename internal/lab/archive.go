@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/kernwave/kernwave/fleet"
 )
 
 // An archive is the build machine's own Debian mirrors, seen through an apt with state of its own: nothing under
@@ -24,7 +26,7 @@ type archive struct {
 func openArchive(ctx context.Context, dir string) (*archive, error) {
 	a := &archive{dir: dir, suite: osRelease("VERSION_CODENAME")}
 	if id := osRelease("ID"); id != "debian" || a.suite == "" {
-		return nil, &Error{Op: "find the guest's release", Err: fmt.Errorf("the build machine runs %q %q, not a Debian release", id, a.suite),
+		return nil, &fleet.Error{Op: "find the guest's release", Err: fmt.Errorf("the build machine runs %q %q, not a Debian release", id, a.suite),
 			Next: "run the lab on a Debian machine or in a Debian container"}
 	}
 	arch, err := run(ctx, exec.Command("dpkg", "--print-architecture"))
@@ -32,14 +34,14 @@ func openArchive(ctx context.Context, dir string) (*archive, error) {
 		return nil, err
 	}
 	if strings.TrimSpace(arch) != "amd64" {
-		return nil, &Error{Op: "find the guest's architecture", Err: fmt.Errorf("the build machine is %s", strings.TrimSpace(arch)), Next: "run the lab on amd64"}
+		return nil, &fleet.Error{Op: "find the guest's architecture", Err: fmt.Errorf("the build machine is %s", strings.TrimSpace(arch)), Next: "run the lab on amd64"}
 	}
 	targets, err := run(ctx, exec.Command("apt-get", "indextargets", "Created-By: Packages"))
 	if err != nil {
 		return nil, err
 	}
 	if a.lines = sourceLines(targets, a.suite); len(a.lines) == 0 {
-		return nil, &Error{Op: "read the apt sources", Err: fmt.Errorf("no archive of %s/main among them", a.suite),
+		return nil, &fleet.Error{Op: "read the apt sources", Err: fmt.Errorf("no archive of %s/main among them", a.suite),
 			Next: "add the Debian mirrors to /etc/apt/sources.list"}
 	}
 	return a, a.configure(ctx)
@@ -117,7 +119,7 @@ func (a *archive) network(ctx context.Context) (string, error) {
 // kernels updates the index and lists the cloud kernels in it, without their paths.
 func (a *archive) kernels(ctx context.Context) ([]Kernel, error) {
 	if _, err := run(ctx, a.apt("apt-get", "update", "--error-on=any")); err != nil {
-		return nil, &Error{Op: "read the archive's index", Err: err, Next: "check that apt-get update works on this machine"}
+		return nil, &fleet.Error{Op: "read the archive's index", Err: err, Next: "check that apt-get update works on this machine"}
 	}
 	names, err := run(ctx, a.apt("apt-cache", "search", "--names-only", `^linux-image-[0-9].*-cloud-amd64$`))
 	if err != nil {
@@ -161,7 +163,7 @@ func (a *archive) fetch(ctx context.Context, pool string, ks []Kernel) error {
 		cmd := a.apt("apt-get", append([]string{"download"}, need...)...)
 		cmd.Dir = tmp
 		if _, err := run(ctx, cmd); err != nil {
-			return &Error{Op: "download kernels", Err: err, Next: "check that the machine's Debian mirrors answer"}
+			return &fleet.Error{Op: "download kernels", Err: err, Next: "check that the machine's Debian mirrors answer"}
 		}
 		for _, k := range ks {
 			got, _ := filepath.Glob(filepath.Join(tmp, k.Package+"_*.deb"))

@@ -11,6 +11,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"github.com/kernwave/kernwave/fleet"
 )
 
 const (
@@ -41,7 +43,7 @@ func (f *Fleet) Exec(ctx context.Context, name, script string) (Result, error) {
 	}
 	res, err := h.exec(ctx, script)
 	if err != nil {
-		err = &Error{Op: "run " + firstLine(script), Host: name, Err: err, Next: "look at its console: " + h.serial(), Log: tailOf(h.serial(), 8)}
+		err = &fleet.Error{Op: "run " + firstLine(script), Host: fleet.HostID(name), Err: withConsole(err, h, 8), Next: "look at its console: " + h.serial()}
 	}
 	return res, err
 }
@@ -51,7 +53,7 @@ func (f *Fleet) Exec(ctx context.Context, name, script string) (Result, error) {
 func (f *Fleet) Output(ctx context.Context, name, script string) (string, error) {
 	res, err := f.Exec(ctx, name, script)
 	if err == nil && res.Exit != 0 {
-		err = &Error{Op: "run " + firstLine(script), Host: name, Err: fmt.Errorf("exit %d: %s", res.Exit, lastLines(res.Stderr, 8))}
+		err = &fleet.Error{Op: "run " + firstLine(script), Host: fleet.HostID(name), Err: fmt.Errorf("exit %d: %s", res.Exit, lastLines(res.Stderr, 8))}
 	}
 	return strings.TrimSuffix(res.Stdout, "\n"), err
 }
@@ -73,7 +75,7 @@ func (f *Fleet) Push(ctx context.Context, name string, file File) error {
 	}
 	err = h.agent(ctx, func(a *agentConn) error { return a.writeFile(tmp, bytes.NewReader(data)) })
 	if err != nil {
-		return &Error{Op: "push " + file.Path, Host: name, Err: err, Next: "look at its console: " + h.serial()}
+		return &fleet.Error{Op: "push " + file.Path, Host: fleet.HostID(name), Err: err, Next: "look at its console: " + h.serial()}
 	}
 	_, err = f.Output(ctx, name, fmt.Sprintf("chmod %o %s && mv %s %s", mode.Perm(), quote(tmp), quote(tmp), quote(file.Path)))
 	return err
@@ -83,7 +85,7 @@ func (f *Fleet) Push(ctx context.Context, name string, file File) error {
 func (f *Fleet) Pull(ctx context.Context, name, file string) ([]byte, error) {
 	res, err := f.Exec(ctx, name, "cat "+quote(file))
 	if err == nil && res.Exit != 0 {
-		err = &Error{Op: "read " + file, Host: name, Err: errors.New(strings.TrimSpace(res.Stderr))}
+		err = &fleet.Error{Op: "read " + file, Host: fleet.HostID(name), Err: errors.New(strings.TrimSpace(res.Stderr))}
 	}
 	return []byte(res.Stdout), err
 }

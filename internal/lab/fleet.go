@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/kernwave/kernwave/fleet"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -53,11 +54,13 @@ type HostSpec struct {
 
 // A Fleet is a set of running hosts. All methods are safe for concurrent use.
 type Fleet struct {
-	im    *Images // nil if this process only looks at a fleet that another one runs
-	cfg   FleetConfig
+	cfg      FleetConfig
+	hosts    map[string]*host
+	steps    *steps
+	attached bool // another process runs it; what follows is not there
+
+	im    *Images
 	repo  *repo
-	hosts map[string]*host
-	steps *steps
 	slots chan struct{} // one per boot in progress
 	down  sync.Once
 }
@@ -70,6 +73,9 @@ func Start(ctx context.Context, im *Images, cfg FleetConfig, specs ...HostSpec) 
 	f, err := newFleet(ctx, im, cfg, specs)
 	if err != nil {
 		return nil, err
+	}
+	if err := f.writeState(); err != nil {
+		return nil, errors.Join(err, f.Down())
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, h := range f.hosts {
@@ -116,10 +122,10 @@ func newFleet(ctx context.Context, im *Images, cfg FleetConfig, specs []HostSpec
 // add makes a host's folder, disk and payload.
 func (f *Fleet) add(ctx context.Context, s HostSpec) error {
 	if !validName.MatchString(s.Name) {
-		return &Error{Op: "add host", Host: s.Name, Err: errors.New("not a valid host name")}
+		return &fleet.Error{Op: "add host", Host: fleet.HostID(s.Name), Err: errors.New("not a valid host name")}
 	}
 	if f.hosts[s.Name] != nil {
-		return &Error{Op: "add host", Host: s.Name, Err: errors.New("the name is taken")}
+		return &fleet.Error{Op: "add host", Host: fleet.HostID(s.Name), Err: errors.New("the name is taken")}
 	}
 	if s.Model == "" {
 		s.Model = "lab"
@@ -138,14 +144,14 @@ func (f *Fleet) add(ctx context.Context, s HostSpec) error {
 		return err
 	}
 	if err := writePayload(filepath.Join(h.dir, "payload.tar"), s); err != nil {
-		return &Error{Op: "make payload", Host: s.Name, Err: err}
+		return &fleet.Error{Op: "make payload", Host: fleet.HostID(s.Name), Err: err}
 	}
 	disk := filepath.Join(h.dir, "disk.qcow2")
 	if _, err := os.Stat(disk); err != nil || !s.KeepDisk {
 		_ = os.Remove(h.serial())
 		_, err := run(ctx, exec.Command(tool("qemu-img"), "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", f.im.disk(), disk))
 		if err != nil {
-			return &Error{Op: "make disk", Host: s.Name, Err: err}
+			return &fleet.Error{Op: "make disk", Host: fleet.HostID(s.Name), Err: err}
 		}
 	}
 	f.hosts[s.Name] = h
@@ -153,7 +159,12 @@ func (f *Fleet) add(ctx context.Context, s HostSpec) error {
 }
 
 // Publish adds kernels to the package repository. Hosts see them after `apt-get update`.
-func (f *Fleet) Publish(ctx context.Context, ks ...Kernel) error { return f.repo.add(ctx, ks...) }
+func (f *Fleet) Publish(ctx context.Context, ks ...Kernel) error {
+	if f.attached {
+		return errNotOwner
+	}
+	return f.repo.add(ctx, ks...)
+}
 
 // Hosts returns the names of all hosts, sorted.
 func (f *Fleet) Hosts() []string { return slices.Sorted(maps.Keys(f.hosts)) }
@@ -162,11 +173,14 @@ func (f *Fleet) host(name string) (*host, error) {
 	if h := f.hosts[name]; h != nil {
 		return h, nil
 	}
-	return nil, &Error{Op: "find host", Host: name, Err: fmt.Errorf("no such host; there are %v", f.Hosts())}
+	return nil, &fleet.Error{Op: "find host", Host: fleet.HostID(name), Err: fmt.Errorf("no such host; there are %v", f.Hosts())}
 }
 
 // Down cuts the power of all hosts and deletes their disks, except those with KeepDisk. Serial logs stay.
 func (f *Fleet) Down() error {
+	if f.attached {
+		return errNotOwner
+	}
 	var errs []error
 	f.down.Do(func() {
 		for _, h := range f.hosts {
@@ -176,6 +190,7 @@ func (f *Fleet) Down() error {
 			}
 		}
 		f.repo.close()
+		errs = append(errs, os.RemoveAll(filepath.Join(f.cfg.Dir, stateFile)))
 	})
 	return errors.Join(errs...)
 }

@@ -9,12 +9,16 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/kernwave/kernwave/fleet"
 )
 
-var errPoweredOff = errors.New("its power is off")
+var (
+	errPoweredOff = errors.New("its power is off")
+	errNotOwner   = errors.New("another process runs this fleet")
+)
 
 func numCPU() int { return runtime.NumCPU() }
 
@@ -26,6 +30,8 @@ type host struct {
 
 	line sync.Mutex // to the guest agent
 
+	attached bool // another process runs it
+
 	mu sync.Mutex
 	vm *process
 }
@@ -33,6 +39,13 @@ type host struct {
 func (h *host) serial() string { return filepath.Join(h.dir, "serial.log") }
 
 func (h *host) powered() bool {
+	if h.attached {
+		c, err := dialIn(context.Background(), h.dir, "qmp.sock")
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.vm != nil && h.vm.running()
@@ -69,29 +82,42 @@ func (f *Fleet) PowerOn(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if f.attached {
+		return errNotOwner
+	}
 	select {
 	case f.slots <- struct{}{}:
 		defer func() { <-f.slots }()
 	case <-ctx.Done():
-		return &Error{Op: "start", Host: name, Err: context.Cause(ctx)}
+		return &fleet.Error{Op: "start", Host: fleet.HostID(name), Err: context.Cause(ctx)}
 	}
 	return f.steps.run(name, "boot", func() (string, error) {
 		before := len(h.boots())
 		if err := h.powerOn(f.im.accel, f.cfg.FlushCounts); err != nil {
-			return "", &Error{Op: "start", Host: name, Err: err}
+			return "", &fleet.Error{Op: "start", Host: fleet.HostID(name), Err: err}
 		}
 		b, err := f.WaitBoot(ctx, name, before+1)
 		return b.Release, err
 	})
 }
 
+// Powered says whether a host's power is on.
+func (f *Fleet) Powered(name string) bool {
+	h, err := f.host(name)
+	return err == nil && h.powered()
+}
+
 // PowerOff cuts a host's power. What it had not written to its disk is lost.
 func (f *Fleet) PowerOff(name string) error {
 	h, err := f.host(name)
-	if err == nil {
-		h.powerOff()
+	if err != nil {
+		return err
 	}
-	return err
+	if f.attached {
+		return errNotOwner
+	}
+	h.powerOff()
+	return nil
 }
 
 // Reset cuts a host's power and gives it back at once. It returns before the host is up: use WaitBoot.
@@ -122,7 +148,7 @@ func (f *Fleet) qmp(ctx context.Context, name, op, command string, args any) err
 		if !h.powered() {
 			err = errPoweredOff
 		}
-		return &Error{Op: op, Host: name, Err: err}
+		return &fleet.Error{Op: op, Host: fleet.HostID(name), Err: err}
 	}
 	return nil
 }
@@ -141,14 +167,17 @@ func (f *Fleet) Reboot(ctx context.Context, name string) (Boot, error) {
 }
 
 // CPU is the processor time that a host has cost since its power came on: steadier than the clock on a busy machine.
+// It is zero for a fleet of another process.
 func (f *Fleet) CPU(name string) time.Duration {
 	h, err := f.host(name)
-	if err != nil || !h.powered() {
+	if err != nil || h.attached || !h.powered() {
 		return 0
 	}
-	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", h.vm.cmd.Process.Pid))
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(rest)
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", h.vm.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	fields := statFields(string(stat))
 	if len(fields) < 13 {
 		return 0
 	}

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/kernwave/kernwave/fleet"
 )
 
 // The recipe's source is part of the cache keys: whoever changes it gets a new image.
@@ -98,7 +100,7 @@ func Prepare(ctx context.Context, cfg Config) (*Images, error) {
 			return note, err
 		})
 	default:
-		err = &Error{Op: "choose accelerator", Err: fmt.Errorf("%q is neither kvm nor tcg", cfg.Accel)}
+		err = &fleet.Error{Op: "choose accelerator", Err: fmt.Errorf("%q is neither kvm nor tcg", cfg.Accel)}
 	}
 	return im, err
 }
@@ -113,7 +115,7 @@ func (im *Images) build(ctx context.Context, a *archive) error {
 		return nil
 	}
 	if os.Geteuid() != 0 {
-		return &Error{Op: "build image", Err: fmt.Errorf("unpacking Debian needs root"), Next: "run it once as root; later runs use the cache in " + im.cache}
+		return &fleet.Error{Op: "build image", Err: fmt.Errorf("unpacking Debian needs root"), Next: "run it once as root; later runs use the cache in " + im.cache}
 	}
 	roots := filepath.Join(im.cache, "roots")
 	if _, err := os.Stat(filepath.Join(roots, rootKey)); err != nil {
@@ -172,7 +174,7 @@ func chooseKernels(ctx context.Context, a *archive, cache string) ([]Kernel, err
 		}
 		return ks, writeFile(index, data, 0o644)
 	}
-	return nil, &Error{Op: "choose kernels", Err: fmt.Errorf("no series of cloud kernels has %d versions that boot from NVMe without an initramfs (%d packages seen) %s",
+	return nil, &fleet.Error{Op: "choose kernels", Err: fmt.Errorf("no series of cloud kernels has %d versions that boot from NVMe without an initramfs (%d packages seen) %s",
 		KernelsNeeded, len(all), strings.Join(why, "; ")), Next: "add the security archive of " + a.suite + " to the apt sources"}
 }
 

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+
+	"github.com/kernwave/kernwave/fleet"
 )
 
 // Packages lists the Debian packages that the lab needs on the build machine, beyond what every Debian has. Install
@@ -49,7 +51,7 @@ func checkTools() error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return &Error{
+	return &fleet.Error{
 		Op:   "check tools",
 		Err:  fmt.Errorf("missing packages: %s", strings.Join(missing, ", ")),
 		Next: "apt-get install --no-install-recommends " + strings.Join(missing, " "),

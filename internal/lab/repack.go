@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/kernwave/kernwave/fleet"
 )
 
 // A Fault is what a repacked kernel does.
@@ -66,7 +68,7 @@ func (im *Images) Repack(ctx context.Context, k Kernel, v Variant) (Kernel, erro
 		return "", err
 	})
 	if err != nil {
-		return Kernel{}, &Error{Op: "repack " + k.Release + " as " + v.String(), Err: err}
+		return Kernel{}, &fleet.Error{Op: "repack " + k.Release + " as " + v.String(), Err: err}
 	}
 	st, err := os.Stat(out.Path)
 	if err != nil {

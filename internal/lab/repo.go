@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/kernwave/kernwave/fleet"
 )
 
 // A repo is the package repository that hosts see at http://GuestAddr/: flat, unsigned, on loopback.
@@ -41,7 +43,7 @@ func (r *repo) add(ctx context.Context, ks ...Kernel) error {
 		name := k.Package + "_" + strings.ReplaceAll(k.Version, ":", "%3a") + "_amd64.deb"
 		entry, err := indexEntry(ctx, k.Path, "./"+name)
 		if err != nil {
-			return &Error{Op: "publish " + k.Release, Err: err}
+			return &fleet.Error{Op: "publish " + k.Release, Err: err}
 		}
 		r.mu.Lock()
 		if _, ok := r.files[name]; !ok {

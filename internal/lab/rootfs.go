@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/kernwave/kernwave/fleet"
 )
 
 // guestPackages is what a guest consists of, beyond Debian's essential packages.
@@ -42,7 +44,7 @@ func bootstrap(ctx context.Context, a *archive, tmp string) error {
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive", "TMPDIR="+tmp,
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	if _, err := run(ctx, cmd); err != nil {
-		return &Error{Op: "bootstrap " + a.suite, Err: err, Next: "check that apt-get update works on this machine, and that there is 3 GB free in " + filepath.Dir(tmp)}
+		return &fleet.Error{Op: "bootstrap " + a.suite, Err: err, Next: "check that apt-get update works on this machine, and that there is 3 GB free in " + filepath.Dir(tmp)}
 	}
 	return nil
 }

@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
+
+	"github.com/kernwave/kernwave/fleet"
 )
 
 // Console is the path of a host's serial log. It grows over all of the host's boots.
@@ -96,17 +100,18 @@ func (f *Fleet) waitLog(ctx context.Context, name, op string, ok func(log string
 				return nil
 			}
 		}
-		e := &Error{Op: op, Host: name}
+		var why error
+		var next string
 		switch {
 		case !h.powered():
-			e.Err, e.Next = errPoweredOff, "look at "+h.dir+"/qemu.log"
+			why, next = errPoweredOff, "look at "+filepath.Join(h.dir, "qemu.log")
 		case ctx.Err() != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded):
-			e.Err, e.Next = fmt.Errorf("%w: not after %.0f s", ErrSlow, time.Since(began).Seconds()), "see whether it still moves: "+h.serial()
-			if why := halted(h.log()); why != "" {
-				e.Err, e.Next = errors.New("failed: "+why), "its kernel stopped for good and waits for a reset"
+			why, next = fmt.Errorf("%w: not after %.0f s", ErrSlow, time.Since(began).Seconds()), "see whether it still moves: "+h.serial()
+			if end := halted(h.log()); end != "" {
+				why, next = errors.New("failed: "+end), "its kernel stopped for good and waits for a reset"
 			}
 		case ctx.Err() != nil:
-			e.Err = context.Cause(ctx)
+			why = context.Cause(ctx)
 		default:
 			select {
 			case <-ctx.Done():
@@ -114,10 +119,25 @@ func (f *Fleet) waitLog(ctx context.Context, name, op string, ok func(log string
 			}
 			continue
 		}
-		e.Log = tailOf(h.serial(), 12)
-		return e
+		return &fleet.Error{Op: op, Host: fleet.HostID(name), Err: withConsole(why, h, 12), Next: next}
 	}
 }
 
 // Tail returns the last n lines of a host's serial log.
 func (f *Fleet) Tail(name string, n int) string { return tailOf(f.Console(name), n) }
+
+// Starting says whether a host is between GRUB and the end of its boot.
+func (f *Fleet) Starting(name string) bool {
+	h, err := f.host(name)
+	if err != nil {
+		return false
+	}
+	log := h.log()
+	return strings.LastIndex(log, "Loading Linux ") > strings.LastIndex(log, "KERNWAVE-LAB boot ")
+}
+
+// CheckHost returns an error if the fleet has no such host.
+func (f *Fleet) CheckHost(name string) error {
+	_, err := f.host(name)
+	return err
+}

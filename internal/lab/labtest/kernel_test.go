@@ -32,44 +32,31 @@ func TestVMKernels(t *testing.T) {
 	f := Start(t, im, lab.FleetConfig{Serve: []lab.Kernel{good, panics, hangs, nonet}},
 		lab.HostSpec{Name: "ill", Model: "Ill 1"}, lab.HostSpec{Name: "fit", Model: "Fit 2"})
 
-	both := func(do func(t *testing.T, host string)) {
-		t.Run("hosts", func(t *testing.T) {
-			for _, host := range f.Hosts() {
-				t.Run(host, func(t *testing.T) {
-					t.Parallel()
-					do(t, host)
-				})
-			}
-		})
-		if t.Failed() {
-			t.FailNow()
-		}
-	}
-	both(func(t *testing.T, host string) {
-		began, cpu := time.Now(), f.CPU(host)
-		Must(t, f, host, "apt-get update >&2 && apt-get install -y "+good.Package+" >&2")
-		t.Logf("apt-get update and install of one kernel: %.1fs, cpu %.1fs", time.Since(began).Seconds(), (f.CPU(host) - cpu).Seconds())
-		began, cpu = time.Now(), f.CPU(host)
-		Must(t, f, host, strings.Join([]string{"apt-get install -y", panics.Package, hangs.Package, nonet.Package, ">&2"}, " "))
-		t.Logf("install of three more: %.1fs, cpu %.1fs", time.Since(began).Seconds(), (f.CPU(host) - cpu).Seconds())
-		Must(t, f, host, `mkdir -p /etc/default/grub.d; echo 'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX panic=5"' >/etc/default/grub.d/panic.cfg; update-grub 2>&1; grub-set-default "`+entryOf(base.Release)+`"; sync`)
-		if got := Must(t, f, host, "ls /boot/initrd* | wc -l; grub-probe --target=fs /boot; grub-probe --target=partuuid /boot; ls /usr/sbin/grub-probe*"); !strings.HasPrefix(got, "3\next2\n") {
-			t.Errorf("got %q", got)
-		}
-	})
-
-	// once boots a kernel one time and returns what came up.
-	once := func(t *testing.T, host string, k lab.Kernel) lab.Boot {
+	install := func(t *testing.T, host string, ks ...lab.Kernel) {
 		t.Helper()
-		began, cpu, n := time.Now(), f.CPU(host), len(f.Boots(host))
-		Must(t, f, host, `grub-reboot "`+entryOf(k.Release)+`"; grub-editenv list; sync; systemctl --no-block reboot`)
-		if k.Release == hangs.Release && host == "ill" {
-			if err := f.WaitConsole(ctx, host, func(log string) bool {
-				return strings.HasSuffix(strings.TrimSpace(log), "Loading Linux "+k.Release+" ...")
-			}); err != nil {
+		began, cpu := time.Now(), f.CPU(host)
+		script := "apt-get update >&2 && apt-get install -y >&2"
+		for _, k := range ks {
+			script += " " + k.Package + "=" + k.Version
+		}
+		Must(t, f, host, script)
+		t.Logf("install of %d kernels: %.1fs, cpu %.1fs", len(ks), time.Since(began).Seconds(), (f.CPU(host) - cpu).Seconds())
+	}
+	makeReady := func(t *testing.T, host string) { // panic=, and the running kernel as the explicit default
+		t.Helper()
+		Must(t, f, host, `mkdir -p /etc/default/grub.d; echo 'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX panic=5"' >/etc/default/grub.d/panic.cfg
+			update-grub 2>&1; grub-set-default "`+entryOf(base.Release)+`"; sync`)
+	}
+	// once boots a kernel one time and checks what came up.
+	once := func(t *testing.T, host string, k lab.Kernel, want string, network bool) {
+		t.Helper()
+		began, cpu, n, tries := time.Now(), f.CPU(host), len(f.Boots(host)), len(f.Tries(host))
+		Must(t, f, host, `grub-reboot "`+entryOf(k.Release)+`"; sync; systemctl --no-block reboot`)
+		if want == base.Release && k.Variant == hangs.Variant {
+			if err := f.WaitConsole(ctx, host, func(string) bool { return len(f.Tries(host)) > tries }); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(8 * time.Second)
+			time.Sleep(10 * time.Second) // a panic would show by now
 			if err := f.Reset(ctx, host); err != nil {
 				t.Fatal(err)
 			}
@@ -78,29 +65,40 @@ func TestVMKernels(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("reboot into %s %s: %.1fs, cpu %.1fs, tries %v", k.Release, k.Variant, time.Since(began).Seconds(), (f.CPU(host) - cpu).Seconds(), f.Tries(host))
-		return b
-	}
-	ping := "timeout 5 bash -c '</dev/tcp/" + lab.GuestAddr + "/80'"
-	both(func(t *testing.T, host string) {
-		for _, k := range []lab.Kernel{good, panics, hangs, nonet} {
-			want := k.Release
-			if host == "ill" && (k.Variant == panics.Variant || k.Variant == hangs.Variant) {
-				want = base.Release
-			}
-			if b := once(t, host, k); b.Release != want {
-				t.Errorf("after one boot of %s %s: %s runs %s, want %s", k.Release, k.Variant, host, b.Release, want)
-			}
-			if tries := f.Tries(host); !strings.Contains(strings.Join(tries, " "), k.Release) {
-				t.Errorf("GRUB tried %v, want %s among them", tries, k.Release)
-			}
-			res, err := f.Exec(ctx, host, ping)
-			if reached := err == nil && res.Exit == 0; reached == (host == "ill" && k.Variant == nonet.Variant) {
-				t.Errorf("with %s %s: network %v, %v", k.Release, k.Variant, reached, err)
-			}
+		t.Logf("reboot into %s %s: %.1fs, cpu %.1fs, GRUB loaded %v", k.Release, k.Variant, time.Since(began).Seconds(), (f.CPU(host) - cpu).Seconds(), f.Tries(host)[tries:])
+		if b.Release != want || f.Tries(host)[tries] != k.Release {
+			t.Errorf("%s: GRUB loaded %v and %s came up, want %s first and %s up", host, f.Tries(host)[tries:], b.Release, k.Release, want)
 		}
-		b, err := f.Reboot(ctx, host)
-		if err != nil || b.Release != base.Release {
+		res, err := f.Exec(ctx, host, "for i in 1 2 3 4 5 6 7 8; do timeout 5 bash -c '</dev/tcp/"+lab.GuestAddr+"/80' && exit 0; sleep 1; done; exit 1")
+		if err != nil || (res.Exit == 0) != network {
+			t.Errorf("%s on %s %s: network %v, %v; want %v", host, k.Release, k.Variant, res.Exit == 0, err, network)
+		}
+		if failed := Must(t, f, host, "systemctl list-units --failed --plain --no-legend"); failed != "" {
+			t.Errorf("%s on %s %s: failed units: %s", host, k.Release, k.Variant, failed)
+		}
+	}
+	t.Run("ill", func(t *testing.T) {
+		t.Parallel()
+		install(t, "ill", good)
+		install(t, "ill", panics, hangs, nonet)
+		makeReady(t, "ill")
+		if got := Must(t, f, "ill", "ls /boot/initrd* | wc -l; grub-probe --target=fs /boot; ls /usr/sbin/grub-probe*"); got != "3\next2\n/usr/sbin/grub-probe" {
+			t.Errorf("got %q", got)
+		}
+		once(t, "ill", good, good.Release, true)
+		once(t, "ill", panics, base.Release, true)
+		if log := f.Tail("ill", 100); !strings.Contains(log, "Attempted to kill init") {
+			t.Errorf("no panic on the console:\n%s", log)
+		}
+		once(t, "ill", nonet, nonet.Release, false)
+		once(t, "ill", hangs, base.Release, true)
+	})
+	t.Run("fit", func(t *testing.T) {
+		t.Parallel()
+		install(t, "fit", panics)
+		makeReady(t, "fit")
+		once(t, "fit", panics, panics.Release, true)
+		if b, err := f.Reboot(ctx, "fit"); err != nil || b.Release != base.Release {
 			t.Errorf("after an ordinary reboot: %s, %v; want the default %s", b.Release, err, base.Release)
 		}
 	})
