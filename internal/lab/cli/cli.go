@@ -90,7 +90,7 @@ The guests run the build machine's own Debian release, from its own mirrors.`,
 	f.StringVar(&a.dir, "dir", "", "folder of the running fleet (default \"fleet\" in the cache)")
 	f.StringVarP(&a.output, "output", "o", "table", "table or json")
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "no progress lines")
-	root.AddCommand(a.up(), a.hold(), a.status(), a.console(), a.exec(), a.push(), a.reset(), a.network(), a.down(), a.prepare(), a.packages())
+	root.AddCommand(a.up(), a.hold(), a.status(), a.console(), a.exec(), a.push(), a.reset(), a.network(), a.down(), a.prepare(), a.packages(), a.demo())
 	return root
 }
 
