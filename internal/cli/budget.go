@@ -57,7 +57,7 @@ func (a *app) budgetListCommand() *cobra.Command {
 
 func (a *app) useTable(use []operator.GroupUse) *table {
 	p := a.paletteFor(a.Out)
-	t := &table{head: []string{"GROUP", "OUT", "WHO"}, shrink: []int{2, 0}}
+	t := &table{head: []string{"GROUP", "OUT", "WHO"}, shrink: []int{0}, prose: true}
 	for _, u := range use {
 		out := fmt.Sprintf("%d of %d", len(u.Out), u.Limit)
 		if len(u.Out) >= u.Limit {

@@ -68,8 +68,10 @@ func isTerminal(s any) bool {
 }
 
 // width is how many columns a table on Out may have; 0: as many as it needs.
-func (a *app) width() int {
-	f, ok := a.Out.(interface{ Fd() uintptr })
+func (a *app) width() int { return widthOf(a.Out) }
+
+func widthOf(stream any) int {
+	f, ok := stream.(interface{ Fd() uintptr })
 	if !ok {
 		return 0
 	}

@@ -22,7 +22,7 @@ func (a *app) confirm(cmd *cobra.Command, yes bool, consequence string) error {
 	if !a.interactive() {
 		return &usageError{verb(cmd) + " needs --yes where nobody can be asked: " + consequence, "repeat it with --yes"}
 	}
-	fmt.Fprintf(a.Err, "%s\nGo on? [y/N] ", clean(consequence))
+	fmt.Fprintf(a.Err, "%s\nGo on? [y/N] ", strings.Join(wrap(clean(consequence), widthOf(a.Err)), "\n"))
 	// The answer comes on a goroutine of its own, so that Ctrl-C works while it is waited for. It ends with the process.
 	answer := make(chan string, 1)
 	go func() {

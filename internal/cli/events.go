@@ -109,14 +109,21 @@ func (a *app) printEvents(list []operator.Event) error {
 		}
 		what := clean(aboutWhat(e) + e.What)
 		if e.Why != "" {
-			what += p.faint(" (" + clean(e.Why) + ")")
+			what += " (" + clean(e.Why) + ")"
 		}
-		if _, err := fmt.Fprintf(a.Out, "%s  %s  %s\n", p.faint(timeText(e.At)), p.strong(clean(e.Who)), what); err != nil {
+		at := timeText(e.At) + "  "
+		who := strings.ReplaceAll(clean(e.Who), " ", noBreak) + noBreak + noBreak
+		text := strings.Join(wrap(who+what, a.width()-len(at)), "\n"+strings.Repeat(" ", len(at)))
+		text = strings.ReplaceAll(p.strong(who)+strings.TrimPrefix(text, who), noBreak, " ")
+		if _, err := fmt.Fprintln(a.Out, p.faint(at)+text); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// noBreak is a space that wrap leaves alone.
+const noBreak = "\u00a0"
 
 // aboutWhat names the rollout and the host of an event, where its own words and who it is from do not.
 func aboutWhat(e operator.Event) string {

@@ -3,6 +3,8 @@ package cli
 import (
 	"cmp"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -56,9 +58,14 @@ func (a *app) hostTable(hosts []operator.Host) *table {
 	t := &table{head: []string{"HOST", "STATE", "KERNEL", "TYPE", "SEEN"}, shrink: []int{3, 2, 0}}
 	for _, h := range hosts {
 		t.add(clean(string(h.ID)), p.state(hostState(h)), orElse(clean(h.Now.Release), "-"),
-			orElse(clean(string(h.Type.ID)), "-"), ago(h.LastSeen, a.Now()))
+			orElse(clean(string(h.Type.ID)), "-"), seenText(h, a.Now()))
 	}
 	return t
+}
+
+// seenText is how long ago a host was heard; the column's head says that it is an age.
+func seenText(h operator.Host, now time.Time) string {
+	return strings.TrimSuffix(ago(h.LastSeen, now), " ago")
 }
 
 // hostState is the one word that says most about a host.

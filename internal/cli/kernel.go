@@ -113,7 +113,7 @@ func (a *app) kernelListCommand() *cobra.Command {
 }
 
 func kernelTable(kernels []fleet.Kernel, approvals []operator.Approval, a *app) *table {
-	t := &table{head: []string{"KERNEL", "VERSION", "FOR", "SIZE", "ADDED", "APPROVED FOR"}, shrink: []int{5, 1, 0}}
+	t := &table{head: []string{"KERNEL", "VERSION", "SIZE", "AGE", "APPROVED FOR"}, shrink: []int{1, 4, 0}}
 	for _, k := range kernels {
 		var types []string
 		for _, ap := range approvals {
@@ -136,7 +136,7 @@ func kernelTable(kernels []fleet.Kernel, approvals []operator.Approval, a *app) 
 		case len(types) > 1:
 			approved = count(len(types), "type")
 		}
-		t.add(clean(string(k.ID)), clean(k.Version), clean(k.Family+" "+k.Arch), what, ago(k.AddedAt, a.Now()), approved)
+		t.add(clean(string(k.ID)), clean(k.Version), what, shortDuration(a.Now().Sub(k.AddedAt)), approved)
 	}
 	return t
 }

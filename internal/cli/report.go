@@ -59,10 +59,9 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 		}
 		return e.Code
 	}
-	p := a.paletteFor(a.Err)
-	fmt.Fprintf(a.Err, "kernwave: %s %s\n", p.bad("error:"), clean(e.what()))
+	a.say("error:", palette.bad, e.what())
 	if e.Next != "" {
-		fmt.Fprintf(a.Err, "kernwave: %s %s\n", p.good("next:"), clean(e.Next))
+		a.say("next:", palette.good, e.Next)
 	}
 	return e.Code
 }

@@ -30,7 +30,7 @@ func (a *app) rolloutChangeCommands() []*cobra.Command {
 		{action: operator.ActionResume, short: "go on after a pause"},
 		{
 			action: operator.ActionAbort, short: "end it: trials go back, committed hosts stay",
-			long: `Ends the rollout: hosts that are drained come back into service, hosts in trial go back to their old kernel, committed ones stay on the new one.`,
+			long:        `Ends the rollout: hosts that are drained come back into service, hosts in trial go back to their old kernel, committed ones stay on the new one.`,
 			consequence: "Rollout %s will end for good: drained hosts come back into service, hosts in trial go back to their old kernel, committed ones stay on the new one.",
 		},
 		{

@@ -48,7 +48,7 @@ func (a *app) printRollout(r operator.Rollout, all bool) error {
 }
 
 func stageTable(r operator.Rollout, now time.Time, p palette, g glyphs) *table {
-	t := &table{head: []string{"STAGE", "COMMITTED", "", "STATE"}, shrink: []int{3}}
+	t := &table{head: []string{"STAGE", "COMMITTED", "", "STATE"}, prose: true}
 	for _, st := range r.Stages {
 		share := 0.0
 		if st.Hosts > 0 {
@@ -81,7 +81,7 @@ func stageState(r operator.Rollout, st operator.Stage, now time.Time, p palette)
 }
 
 func typeTable(r operator.Rollout) *table {
-	t := &table{head: []string{"HOST TYPE", "COMMITTED", "CANARIES", "APPROVED BECAUSE"}, shrink: []int{3, 2, 0}}
+	t := &table{head: []string{"HOST TYPE", "COMMITTED", "CANARIES", "APPROVED BECAUSE"}, shrink: []int{2, 0}, prose: true}
 	for _, ty := range r.Types {
 		approval := orElse(clean(ty.Approval), "not yet")
 		if ty.LeftOut != "" {
@@ -110,7 +110,7 @@ func (a *app) printRolloutHosts(r operator.Rollout, all bool) error {
 	}
 	if len(shown) > 0 {
 		fmt.Fprintln(a.Out)
-		t := &table{head: []string{"HOST", "STAGE", "STATE", "SINCE", "WHY"}, shrink: []int{4, 0}}
+		t := &table{head: []string{"HOST", "STAGE", "STATE", "SINCE", "WHY"}, shrink: []int{0}, prose: true}
 		for _, h := range shown {
 			t.add(clean(string(h.ID)), clean(nameOfStage(r, h.Stage)), p.state(clean(h.State)), sinceText(h, a.Now()), orElse(clean(hostWhy(h)), "-"))
 		}
@@ -162,7 +162,7 @@ func (a *app) printPlan(r operator.Rollout, all bool) error {
 		return err
 	}
 	fmt.Fprintln(a.Out)
-	stages := &table{head: []string{"STAGE", "HOSTS", "TOTAL", ""}}
+	stages := &table{head: []string{"STAGE", "HOSTS", "TOTAL", ""}, prose: true}
 	upto := 0
 	for _, st := range r.Stages {
 		upto += st.Hosts
@@ -172,7 +172,7 @@ func (a *app) printPlan(r operator.Rollout, all bool) error {
 		return err
 	}
 	fmt.Fprintln(a.Out)
-	types := &table{head: []string{"HOST TYPE", "HOSTS", "CANARIES", ""}, shrink: []int{3, 2, 0}}
+	types := &table{head: []string{"HOST TYPE", "HOSTS", "CANARIES", ""}, shrink: []int{2, 0}, prose: true}
 	for _, ty := range r.Types {
 		canaries := joined(ty.Canaries, ",")
 		note := prefixed("approved: ", clean(ty.Approval))
@@ -196,7 +196,7 @@ func (a *app) printExcluded(r operator.Rollout, all bool) error {
 		shown = shown[:min(maxHostRows, len(shown))]
 	}
 	fmt.Fprintf(a.Out, "\n%s cannot take part:\n", count(len(r.Excluded), "host"))
-	t := &table{head: []string{"HOST", "WHY"}, shrink: []int{1}}
+	t := &table{head: []string{"HOST", "WHY"}, prose: true}
 	for _, x := range shown {
 		t.add(clean(string(x.Host)), clean(x.Why))
 	}

@@ -61,17 +61,13 @@ func stateRank(state string) int {
 }
 
 // timeLeft estimates, in words, how long a rollout will still take: the remaining hosts at the pace of those that
-// have committed, and the soaks that are still to come. Empty: it is over, or not begun.
+// have committed, and the soaks that are still to come. Empty: it does not move on.
 func timeLeft(r operator.Rollout, now time.Time) string {
 	if over(r) || r.StartedAt.IsZero() {
 		return ""
 	}
-	switch r.Status {
-	case "paused":
-		return "paused: the clock stands still"
-	case "running":
-	default:
-		return "" // on its way to an end: no pace is known
+	if r.Status != "running" {
+		return "" // paused, or on its way to an end: no pace is known
 	}
 	left, known := estimate(r, now)
 	switch {

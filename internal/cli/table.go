@@ -14,6 +14,8 @@ type table struct {
 	rows [][]string
 	// shrink are the columns that may be cut in the middle when the terminal is too narrow, the first one first.
 	shrink []int
+	// prose says that the last column holds sentences, which are wrapped under themselves instead of cut.
+	prose bool
 }
 
 // minShrunk is the least that a cut column keeps: enough to tell most names apart.
@@ -24,18 +26,24 @@ func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 // print writes the table, cut to width columns where width is not 0.
 func (t *table) print(w io.Writer, p palette, g glyphs, width int) error {
 	widths := t.fit(width)
-	var b strings.Builder
 	head := make([]string, len(t.head))
 	for i, h := range t.head {
 		head[i] = p.faint(h)
 	}
+	var b strings.Builder
 	for _, row := range append([][]string{head}, t.rows...) {
 		var line strings.Builder
+		column := 0 // where the cell begins
 		for i, cell := range row {
-			cell = cutMiddle(cell, widths[i], g)
+			if i == len(row)-1 && t.prose {
+				cell = strings.Join(wrap(cell, width-column), "\n"+strings.Repeat(" ", column))
+			} else {
+				cell = cutMiddle(cell, widths[i], g)
+			}
 			line.WriteString(cell)
 			if i < len(row)-1 {
 				line.WriteString(strings.Repeat(" ", widths[i]-lipgloss.Width(cell)+2))
+				column += widths[i] + 2
 			}
 		}
 		b.WriteString(strings.TrimRight(line.String(), " "))
@@ -58,6 +66,10 @@ func (t *table) fit(width int) []int {
 	}
 	if width <= 0 {
 		return widths
+	}
+	if last := len(widths) - 1; t.prose {
+		total -= widths[last]
+		total += min(widths[last], leastWrap)
 	}
 	for _, i := range t.shrink {
 		if total <= width {

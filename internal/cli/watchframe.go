@@ -164,7 +164,7 @@ func (f frame) incidents(list []operator.Incident, width int) []string {
 			lines = append(lines, "  "+l)
 		}
 		for _, c := range in.Choices {
-			lines = append(lines, "  "+clean(c.What)+prefixed(": ", f.p.active(clean(c.Command))))
+			lines = append(lines, "  "+f.p.active(clean(c.Command))+f.p.faint("  "+clean(c.What)))
 		}
 		lines = append(lines, "")
 	}
