@@ -36,6 +36,9 @@ type operation struct {
 	// Reboot is the newest one that the agent asked for itself; Returns counts those on the way back.
 	Reboot  *reboot `json:"reboot,omitempty"`
 	Returns int     `json:"returns,omitempty"`
+	// Resumed says that an agent was restarted while it prepared: the package manager that the last one started may
+	// still be at work.
+	Resumed bool `json:"resumed,omitempty"`
 	// Committed says that the kernel is the default: what is left is undrain and ready.
 	Committed bool `json:"committed,omitempty"`
 	// Undrained says that every undrain program has succeeded since the drain.

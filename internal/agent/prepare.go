@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/kernwave/kernwave/fleet"
 )
+
+// ownInstall is how long an installation that a killed agent started may go on and hold the package manager's lock.
+const ownInstall = 15 * time.Minute
 
 // prepare gets the kernel onto the machine, beside the running one. It ends in prepared, in refused with the reason,
 // or in committed when there is nothing to do. Only what may work later is tried again.
@@ -51,6 +55,9 @@ func (a *Agent) prepare(ctx context.Context, o operation, n now) result {
 			files = append(files, f)
 		}
 		if err := a.sys.CanInstall(ctx, o.Kernel, files); err != nil {
+			if o.Resumed && o.age(a.now()) < ownInstall {
+				return result{retry: err}
+			}
 			return refuse(err)
 		}
 		if err := a.sys.Install(ctx, o.Kernel, files); err != nil {

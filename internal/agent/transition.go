@@ -99,6 +99,7 @@ func resume(o operation, n now, last lastBoot) operation {
 	target := o.Kernel.Release
 	switch o.Phase {
 	case fleet.PhasePreparing:
+		o.Resumed = o.Resumed || sameBoot
 		o.FromRelease, o.FromBootID = n.Release, n.BootID
 	case fleet.PhasePrepared:
 		if n.Release != o.FromRelease {

@@ -171,12 +171,18 @@ type link struct {
 	r *agenttest.Running
 }
 
+// online is false for a process that has ended: it says nothing any more.
+func (l link) online() bool {
+	_, err := l.r.BootID()
+	return err == nil && l.r.Online()
+}
+
 var errUnreachable = errors.New("connection refused")
 
 func (l link) CheckIn(_ context.Context, r fleet.Report) (fleet.Desired, error) {
 	w := l.w
 	asked := time.Now()
-	online := l.r.Online()
+	online := l.online()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.silent || !online {
@@ -192,9 +198,6 @@ func (l link) CheckIn(_ context.Context, r fleet.Report) (fleet.Desired, error) 
 					w.promiseBroken("phase %s followed %s", r.Operation.Phase, w.phases[n-1])
 				}
 				w.phases = append(w.phases, r.Operation.Phase)
-			}
-			if r.Operation.Phase.Ended() && r.Operation.Phase != fleet.PhaseRefused && !r.Now.InService && !w.apps.Drained() {
-				_ = r // down for reasons of its own is allowed; drained at an end is not, see below
 			}
 			if r.Operation.Phase.Ended() && w.apps.Drained() {
 				w.promiseBroken("drained at the end %s", r.Operation.Phase)
@@ -215,7 +218,7 @@ func (l link) CheckIn(_ context.Context, r fleet.Report) (fleet.Desired, error) 
 func (l link) ConfirmReboot(ctx context.Context, _ fleet.OperationID, _ fleet.GrantID) (fleet.Confirmation, error) {
 	w := l.w
 	asked := time.Now()
-	online := l.r.Online()
+	online := l.online()
 	w.mu.Lock()
 	silent, slow, confirm, from := w.silent || !online, w.slow, w.confirm, w.from
 	w.mu.Unlock()

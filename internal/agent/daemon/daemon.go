@@ -162,3 +162,16 @@ func lock(dir string) (unlock func(), err error) {
 	}
 	return func() { _ = f.Close() }, nil
 }
+
+// Reach says who the host is enrolled as (empty: it is not), and why the control plane cannot be reached or trusted.
+func Reach(ctx context.Context, s Settings, p Program, sys agent.System, log *slog.Logger) (fleet.HostID, error) {
+	if p.Disk == nil {
+		p.Disk = disk.OS{}
+	}
+	u, id, err := connect(s, p, sys, log)
+	if err != nil {
+		return "", err
+	}
+	defer u.Close()
+	return id.Host(), u.Reach(ctx)
+}

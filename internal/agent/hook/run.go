@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -46,7 +47,11 @@ func Run(ctx context.Context, p Program, env Env) Result {
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Env = append(os.Environ(), env.list()...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A program must not outlive an agent that was killed: its drain would run into the next agent's undrain. The
+	// kernel ties this to the thread that starts it, so the thread stays until it has ended.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = killWait
 	began := time.Now()

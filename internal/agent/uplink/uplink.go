@@ -128,6 +128,19 @@ func (u *Uplink) trust() identity.Trust {
 	return t
 }
 
+// Reach connects once, without a certificate, and says why the control plane cannot be reached or trusted.
+func (u *Uplink) Reach(ctx context.Context) error {
+	addr := strings.TrimPrefix(u.base, "https://")
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		addr = net.JoinHostPort(u.name, "443")
+	}
+	c, err := u.newTransport(nil).DialTLSContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
 // Close ends the connections that are idle.
 func (u *Uplink) Close() { u.transport.CloseIdleConnections() }
 
