@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -78,7 +79,7 @@ func (a *app) printStatus(v statusAnswer) error {
 	s.line("control plane", clean(v.Server), "kernwave "+clean(v.Build))
 	s.line("you", clean(v.Operator), clean(v.Role))
 	if v.Stopped != "" {
-		s.line("stopped", p.bad(clean(v.Stopped)))
+		s.line("stopped", p.bad(clean(strings.TrimPrefix(v.Stopped, "stopped "))))
 	} else {
 		s.line("stopped", "no")
 	}

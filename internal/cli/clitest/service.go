@@ -244,7 +244,7 @@ func (f *fleetService) Stop(ctx context.Context, r *connect.Request[kwv1.StopReq
 	f.s.mu.Lock()
 	defer f.s.mu.Unlock()
 	who, _ := ctx.Value(callerKey{}).(operator.Account)
-	f.s.f.Stopped = r.Msg.GetWhy() + ", by " + who.Name + " at " + Now.Format(time.RFC3339)
+	f.s.f.Stopped = "stopped by " + who.Name + " at " + Now.Format(time.RFC3339) + ": " + r.Msg.GetWhy()
 	res := &kwv1.StopResponse{}
 	if f.s.f.StoreError != "" {
 		res.Warnings = append(res.Warnings, "the stop is not in the record: "+f.s.f.StoreError)
