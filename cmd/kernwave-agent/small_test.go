@@ -13,17 +13,18 @@ const maxSize = 12 << 20
 
 // allowed is what the agent may link beside the standard library, and why. It runs as root on every host.
 var allowed = map[string]string{
-	"github.com/kernwave/kernwave/api/gen":        "the wire",
-	"github.com/kernwave/kernwave/cmd/":           "the main",
-	"github.com/kernwave/kernwave/deploy":         "units and dead-man, which it installs",
-	"github.com/kernwave/kernwave/fleet":          "the words",
-	"github.com/kernwave/kernwave/internal/agent": "itself",
-	"github.com/kernwave/kernwave/internal/linux": "the machine",
-	"github.com/kernwave/kernwave/internal/wire":  "words on the wire",
-	"connectrpc.com/connect":                      "speaks to the control plane",
-	"google.golang.org/protobuf":                  "the wire's format",
-	"github.com/goccy/go-yaml":                    "settings and hooks with line numbers; the parser alone is used",
-	"golang.org/x/sys":                            "system calls that the standard library lacks",
+	"github.com/kernwave/kernwave/api/gen":           "the wire",
+	"github.com/kernwave/kernwave/cmd/":              "the main",
+	"github.com/kernwave/kernwave/deploy":            "units and dead-man, which it installs",
+	"github.com/kernwave/kernwave/fleet":             "the words",
+	"github.com/kernwave/kernwave/internal/agent":    "itself",
+	"github.com/kernwave/kernwave/internal/linux":    "the machine",
+	"github.com/kernwave/kernwave/internal/wire":     "words on the wire",
+	"github.com/kernwave/kernwave/internal/operator": "types only: the other half of internal/wire speaks of operators",
+	"connectrpc.com/connect":                         "speaks to the control plane",
+	"google.golang.org/protobuf":                     "the wire's format",
+	"github.com/goccy/go-yaml":                       "settings and hooks with line numbers; the parser alone is used",
+	"golang.org/x/sys":                               "system calls that the standard library lacks",
 }
 
 // never says why what is most likely to creep in must not.
