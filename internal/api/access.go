@@ -56,7 +56,7 @@ func (s fleetService) CreateEnrolToken(ctx context.Context, req *connect.Request
 		}
 		_, err := tx.AppendEvent(store.Event{
 			At: now, Who: who, Kind: "token.created", Why: row.Note,
-			What: fmt.Sprintf("an enrolment token for %d hosts, good until %s", uses, row.ExpiresAt.UTC().Format(time.RFC3339)),
+			What: fmt.Sprintf("an enrolment token for %s, good until %s", count(uses, "host"), row.ExpiresAt.UTC().Format(time.RFC3339)),
 		})
 		return err
 	}); err != nil {
@@ -159,4 +159,12 @@ func (s fleetService) DeleteOperator(ctx context.Context, req *connect.Request[k
 	}
 	s.operators.remove(name)
 	return connect.NewResponse(&kwv1.DeleteOperatorResponse{}), nil
+}
+
+// count says "1 host", "3 hosts".
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

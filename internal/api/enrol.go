@@ -119,7 +119,7 @@ func (e *enrolment) apply(tx store.Tx) error {
 			continue
 		}
 		if !c.RevokedAt.IsZero() {
-			return refuse(errForbidden, op, e.id, "the machine's key was revoked", "remove the agent's key, so that it makes a new one, then enrol again")
+			return refuse(errForbidden, op, e.id, "the machine's key was revoked", "remove host.key and identity.json in the agent's state directory (/var/lib/kernwave), so that it makes a new key, then enrol again")
 		}
 		sameKey = true
 		if !gone && c.TokenHash == e.tokenHash && c.NotAfter.After(e.now) {

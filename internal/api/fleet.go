@@ -38,7 +38,7 @@ func (s fleetService) GetHost(ctx context.Context, req *connect.Request[kwv1.Get
 	}
 	h, ops, err := s.Control.Host(ctx, id, s.Now())
 	if err != nil {
-		return nil, err
+		return nil, aboutHost("show the host", id, err)
 	}
 	return connect.NewResponse(&kwv1.GetHostResponse{Host: wire.OperatorHostToProto(h), Operations: list(ops, wire.OperationToProto)}), nil
 }
@@ -51,7 +51,7 @@ func (s fleetService) WhyHost(ctx context.Context, req *connect.Request[kwv1.Why
 	}
 	why, err := s.Control.WhyHost(ctx, id, s.Now())
 	if err != nil {
-		return nil, err
+		return nil, aboutHost("say why the host is not updated", id, err)
 	}
 	return connect.NewResponse(wire.WhyToProto(why)), nil
 }
@@ -76,7 +76,7 @@ func (s fleetService) SetHostStatus(ctx context.Context, req *connect.Request[kw
 	defer s.hosts.changing.Unlock()
 	h, err := s.Control.SetHostStatus(ctx, callerOf(ctx).account.Name, id, status, req.Msg.GetWhy(), s.Now())
 	if err != nil {
-		return nil, err
+		return nil, aboutHost(op, id, err)
 	}
 	s.hosts.put(h.Host, nil)
 	s.Control.Poke()
@@ -170,10 +170,7 @@ func (s fleetService) RevokeHost(ctx context.Context, req *connect.Request[kwv1.
 	var revoked []string
 	if err := s.Store.Update(ctx, func(tx store.Tx) (err error) {
 		if host, err = tx.Host(id); err != nil {
-			if errors.Is(err, store.ErrNotFound) {
-				return noHost(op, id)
-			}
-			return err
+			return aboutHost(op, id, err)
 		}
 		host.Revoked = true
 		certs, err := tx.CertificatesOf(id)
@@ -195,7 +192,7 @@ func (s fleetService) RevokeHost(ctx context.Context, req *connect.Request[kwv1.
 		}
 		_, err = tx.AppendEvent(store.Event{
 			At: now, Who: who, Kind: "host.revoked", Host: id,
-			What: fmt.Sprintf("%s was revoked, with %d certificates", id, len(revoked)), Why: req.Msg.GetWhy(),
+			What: fmt.Sprintf("%s was revoked, with %s", id, count(len(revoked), "certificate")), Why: req.Msg.GetWhy(),
 		})
 		return err
 	}); err != nil {
@@ -215,7 +212,11 @@ func hostID(op, id string) (fleet.HostID, error) {
 	return h, nil
 }
 
-func noHost(op string, id fleet.HostID) error {
+// aboutHost explains that there is no such host, where that is all that err says.
+func aboutHost(op string, id fleet.HostID, err error) error {
+	if _, explained := errors.AsType[*fleet.Error](err); explained || !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
 	return refuse(operator.ErrNotFound, op, id, "there is no such host", "see kernwave hosts for the names")
 }
 

@@ -68,7 +68,7 @@ func (s kernelService) AddKernel(ctx context.Context, req *connect.Request[kwv1.
 			return err
 		}
 		_, err = tx.AppendEvent(store.Event{
-			At: now, Who: who, Kind: "kernel.added", What: fmt.Sprintf("kernel %s (%s, %d packages) can be rolled", k.ID, k.Version, len(k.Packages)),
+			At: now, Who: who, Kind: "kernel.added", What: fmt.Sprintf("kernel %s (%s, %s) can be rolled", k.ID, k.Version, count(len(k.Packages), "package")),
 		})
 		return err
 	}); err != nil {

@@ -111,17 +111,21 @@ func (s *Store) open(path string) error {
 		q.Set("_txlock", "deferred")
 		return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
 	}
-	var err error
+	// The database holds hashes of tokens and the whole fleet's facts: nobody else's business. SQLite gives its log
+	// the same mode.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
 	if s.write, err = sql.Open("sqlite", dsn()); err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
 	s.write.SetMaxOpenConns(1)
 	s.write.SetMaxIdleConns(1)
 	if err := migrate(context.Background(), s.write); err != nil {
-		return fmt.Errorf("open %s: %w", path, err)
-	}
-	// The database holds hashes of tokens and the whole fleet's facts: nobody else's business.
-	if err := os.Chmod(path, 0o600); err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
 	if s.read, err = sql.Open("sqlite", dsn("query_only(1)")); err != nil {

@@ -92,6 +92,20 @@ func TestTwoServersOnOneDirectory(t *testing.T) {
 	open(t, dir, Options{Rand: rand.Reader})
 }
 
+func TestNobodyElseReadsIt(t *testing.T) {
+	dir := t.TempDir()
+	begin(t, open(t, dir, Options{Rand: rand.Reader}))
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(files) < 3 {
+		t.Fatalf("files %v (%v), want the database, its log and the lock", files, err)
+	}
+	for _, f := range files {
+		if fi, err := os.Stat(f); err != nil || fi.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v (%v), want 0600", f, fi.Mode(), err)
+		}
+	}
+}
+
 func TestNewerSchemaIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	if err := open(t, dir, Options{Rand: rand.Reader}).Close(); err != nil {
