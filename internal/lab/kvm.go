@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,7 +32,7 @@ func probeKVM(ctx context.Context, cache, kernel, vmlinuz string) (accel, note s
 	}
 	known.Key = key
 	known.Accel, known.Note = "kvm", "a kernel boots under it"
-	if why := tryKVM(ctx, vmlinuz); why != "" {
+	if why := tryKVM(ctx, filepath.Join(cache, "kvm"), vmlinuz); why != "" {
 		known.Accel, known.Note = "tcg", "emulating: "+why
 	}
 	if ctx.Err() != nil {
@@ -45,14 +46,13 @@ func probeKVM(ctx context.Context, cache, kernel, vmlinuz string) (accel, note s
 }
 
 // tryKVM boots a kernel without a disk, which comes as far as looking for one, and says why that did not work.
-func tryKVM(ctx context.Context, vmlinuz string) (why string) {
+func tryKVM(ctx context.Context, dir, vmlinuz string) (why string) {
 	if f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0); err != nil {
 		return "no usable /dev/kvm"
 	} else {
 		f.Close()
 	}
-	dir, err := os.MkdirTemp("", "kernwave-lab-kvm-")
-	if err != nil {
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil { // the cache's lock is held
 		return err.Error()
 	}
 	defer os.RemoveAll(dir)
