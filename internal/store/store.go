@@ -68,7 +68,7 @@ type Place struct {
 	Instance  string // drawn by the caller at each start
 	// Raise asks for a new incarnation even though the place is the same: an operator restored a copy in place.
 	Raise bool
-	// At is when, for people.
+	// At is when, for people: a later start that finds the store moved says when it was last begun.
 	At time.Time
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/store"
@@ -18,8 +19,9 @@ const (
 
 // place is where the store was when it was begun last.
 type place struct {
-	MachineID string `json:"machine_id"`
-	Dir       string `json:"dir"`
+	MachineID string    `json:"machine_id"`
+	Dir       string    `json:"dir"`
+	At        time.Time `json:"at,omitzero"`
 }
 
 // Begin implements [store.Store].
@@ -39,7 +41,7 @@ func (s *Store) Begin(ctx context.Context, p store.Place) (st store.Start, err e
 		if st.Moved, err = w.meta(metaMoved); err != nil {
 			return err
 		}
-		here := place{MachineID: p.MachineID, Dir: p.Dir}
+		here := place{MachineID: p.MachineID, Dir: p.Dir, At: p.At}
 		moved := ""
 		switch {
 		case epoch == (fleet.Incarnation{}):
@@ -54,6 +56,9 @@ func (s *Store) Begin(ctx context.Context, p store.Place) (st store.Start, err e
 		if moved != "" {
 			epoch.Incarnation++
 			st.Moved = "the store was restored or cloned: " + moved
+			if !last.At.IsZero() {
+				st.Moved += "; the control plane that wrote it was started at " + last.At.UTC().Format(time.RFC3339)
+			}
 			if err := w.setMeta(metaMoved, st.Moved); err != nil {
 				return err
 			}

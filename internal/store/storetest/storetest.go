@@ -6,6 +6,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -126,7 +127,7 @@ func testTerm(t *testing.T, open Open) {
 
 func testMoved(t *testing.T, open Open) {
 	s := begun(t, open)
-	incarnation := uint64(1)
+	incarnation, first := uint64(1), true
 	for _, p := range []store.Place{
 		{MachineID: "m2", Dir: "1:2", Instance: "b"},
 		{MachineID: "m2", Dir: "1:3", Instance: "c"},
@@ -137,6 +138,10 @@ func testMoved(t *testing.T, open Open) {
 			t.Fatal(err)
 		}
 		incarnation++
+		if first && !strings.Contains(st.Moved, "started at 2026-03-01T12:30:00Z") {
+			t.Errorf("moved: %q does not say when it was last begun", st.Moved)
+		}
+		first = false
 		if st.Moved == "" || st.Incarnation.Incarnation != incarnation {
 			t.Errorf("begin at %+v: got %+v, want incarnation %d and why", p, st, incarnation)
 		}
