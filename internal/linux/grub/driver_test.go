@@ -28,6 +28,8 @@ type host struct {
 	broken  bool // update-grub fails
 	updates int
 	settled int
+	// render changes what update-grub writes; nil: nothing.
+	render func(string) string
 }
 
 func newHost(t *testing.T) *host {
@@ -80,6 +82,9 @@ func (h *host) updateGrub() {
 	cfg := fixture(h.t, name)
 	if out, err := exec.Command(filepath.Join(h.root, scriptFile)).Output(); err == nil {
 		cfg += string(out)
+	}
+	if h.render != nil {
+		cfg = h.render(cfg)
 	}
 	h.write(cfgFile, cfg)
 }

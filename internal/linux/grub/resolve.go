@@ -1,6 +1,9 @@
 package grub
 
-import "strconv"
+import (
+	"math"
+	"strings"
+)
 
 // resolve returns the entry that GRUB boots when its variable default is spec, nil for an empty menu. It does what
 // GRUB does also where that is surprising: a spec that is empty, unknown or out of range selects the first entry,
@@ -33,20 +36,35 @@ func entryNumber(menu []*Entry, spec string) int {
 	return -1
 }
 
-// leadingNumber reads the number that spec begins with, as strtoul does: "1>2" is 1, and so is "1st kernel".
+// leadingNumber reads the number that spec begins with, as C's strtoul does with base 0: "1>2" is 1, and so is
+// "1st kernel"; "0x10" is 16 and "010" is 8. A number out of range is none of ours.
 func leadingNumber(spec string) (int, bool) {
-	end := 0
-	for end < len(spec) && spec[end] >= '0' && spec[end] <= '9' {
-		end++
+	base, digits := 10, spec
+	switch {
+	case len(spec) > 2 && (spec[:2] == "0x" || spec[:2] == "0X"):
+		base, digits = 16, spec[2:]
+	case strings.HasPrefix(spec, "0"):
+		base = 8
 	}
-	if end == 0 {
-		return 0, false
+	n, seen := 0, false
+	for _, c := range []byte(digits) {
+		d := strings.IndexByte("0123456789abcdef", lower(c))
+		if d < 0 || d >= base {
+			break
+		}
+		seen = true
+		if n = n*base + d; n > math.MaxInt32 {
+			return -1, true
+		}
 	}
-	n, err := strconv.ParseInt(spec[:end], 0, 32)
-	if err != nil {
-		return -1, true // out of range, or digits that are not octal: no entry of ours
+	return n, seen
+}
+
+func lower(c byte) byte {
+	if c >= 'A' && c <= 'Z' {
+		return c + 'a' - 'A'
 	}
-	return int(n), true
+	return c
 }
 
 // selects says whether name is the first level of spec, in which '>' parts levels and ">>" is a '>' of a name.
