@@ -78,7 +78,7 @@ func (s agentService) Renew(ctx context.Context, req *connect.Request[kwv1.Renew
 	if err != nil {
 		return nil, err
 	}
-	return s.issue(ctx, op, c.host, key, "host.renewed", "the old one runs out at "+c.cert.NotAfter.UTC().Format(time.RFC3339), s.Now())
+	return s.issue(ctx, op, c.host, c.cert, key, "host.renewed", "the old one runs out at "+c.cert.NotAfter.UTC().Format(time.RFC3339), s.Now())
 }
 
 // speaksFor refuses what one host says about another.

@@ -323,6 +323,23 @@ func TestRenew(t *testing.T) {
 	}
 }
 
+func TestAHostCannotFillTheStoreWithCertificates(t *testing.T) {
+	w := serve(t, nil)
+	m := w.enrol("web-1")
+	agent, req := w.agent(m), &kwv1.RenewRequest{CsrDer: csr(t, m.key)}
+	for range maxCertificatesAnHour - 1 {
+		if _, err := agent.Renew(t.Context(), connect.NewRequest(req)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := agent.Renew(t.Context(), connect.NewRequest(req))
+	refused(t, err, connect.CodeResourceExhausted, "100 certificates within the last hour")
+	w.clock.advance(time.Hour)
+	if _, err := agent.Renew(t.Context(), connect.NewRequest(req)); err != nil {
+		t.Errorf("an hour later: %v", err)
+	}
+}
+
 // TestShortLivedCertificatesAreNotRenewedAllTheTime: the backdating must not count as life.
 func TestShortLivedCertificatesAreNotRenewedAllTheTime(t *testing.T) {
 	w := serve(t, func(c *Config) { c.HostCertLife = 2 * time.Minute })
