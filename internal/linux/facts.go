@@ -117,9 +117,13 @@ func (h *Host) memory() uint64 {
 	return 0
 }
 
-// arch asks the packages; without them the agent's own architecture has to do.
+// arch asks the packages, once; without them the agent's own architecture has to do.
 func (h *Host) arch(ctx context.Context) string {
+	if a := h.archAsked.Load(); a != nil {
+		return *a
+	}
 	if a, err := h.packages.Arch(ctx); err == nil && a != "" {
+		h.archAsked.Store(&a)
 		return a
 	}
 	switch runtime.GOARCH {

@@ -20,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -77,6 +78,8 @@ type Host struct {
 	log      *slog.Logger
 	boot     BootLoader
 	packages Packages
+	// archAsked is what the packages said of the architecture, which does not change.
+	archAsked atomic.Pointer[string]
 	// What a folder cannot stand for. Tests replace them.
 	addresses func(link string) ([]string, error)
 	answers   func(ctx context.Context, g route) (bool, error)

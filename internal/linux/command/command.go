@@ -53,7 +53,8 @@ func (e *Error) Error() string {
 	} else {
 		s = fmt.Sprintf("%s: %v", s, e.Err)
 	}
-	if last := lastLines(e.Output, 3); last != "" {
+	// dpkg says why first, and then at length that it failed.
+	if last := lastLines(e.Output, 8); last != "" {
 		s += ": " + last
 	}
 	return s
