@@ -56,7 +56,8 @@ var phaseNext = map[Phase][]Phase{
 	PhasePassed:     {PhaseCommitting, PhaseReverting},
 	PhaseCommitting: {PhaseCommitted, PhaseReverting},
 	PhaseReverting:  {PhaseReverted, PhaseFellBack},
-	PhaseUndraining: {PhaseFailed, PhaseCancelled},
+	// Undraining, and drained, become reverting by a power cut while the trial is armed: the next boot is the trial.
+	PhaseUndraining: {PhaseFailed, PhaseCancelled, PhaseReverting},
 }
 
 // Phases lists all phases in the order in which an operation can meet them.

@@ -35,11 +35,8 @@ func (a *Agent) drain(ctx context.Context, o operation, n now) result {
 	return result{next: &o}
 }
 
-// undrain takes back an armed trial and runs the undrain programs, backwards. It is tried until it works.
+// undrain runs the undrain programs, backwards. It is tried until it works.
 func (a *Agent) undrain(ctx context.Context, o operation, _ now) result {
-	if err := a.sys.Disarm(ctx); err != nil {
-		return result{retry: fmt.Errorf("take back the armed trial: %w", err)}
-	}
 	set, err := a.programs.Load()
 	if err != nil {
 		return result{retry: fmt.Errorf("the operator's programs cannot be read: %w", err)}
@@ -53,7 +50,7 @@ func (a *Agent) undrain(ctx context.Context, o operation, _ now) result {
 	if len(failed) > 0 {
 		return result{retry: errors.Join(failed...)} // the others have been undrained: as much service as there can be
 	}
-	o.Armed, o.Undrained = false, true
+	o.Undrained = true
 	return result{next: &o}
 }
 

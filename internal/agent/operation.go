@@ -30,7 +30,10 @@ type operation struct {
 	// Grant is the one under which the host left service, as it was last written; Before is what it left behind.
 	Grant  *heldGrant `json:"grant,omitempty"`
 	Before *before    `json:"before,omitempty"`
-	// Armed says that the boot entry is set for one boot; ArmedAt is the wall clock then, to tell old crash text from new.
+	// Arming is written before the boot entry is set for one boot, and taken back when it certainly is not any more:
+	// meanwhile every boot may be the trial. Armed says that it is set; ArmedAt is the wall clock then, to tell old
+	// crash text from new.
+	Arming  bool      `json:"arming,omitempty"`
 	Armed   bool      `json:"armed,omitempty"`
 	ArmedAt time.Time `json:"armed_at,omitzero"`
 	// Reboot is the newest one that the agent asked for itself; Returns counts those on the way back.

@@ -32,9 +32,8 @@ func (a *Agent) look(ctx context.Context, o operation, n now) result {
 	return result{next: &o}
 }
 
-// arm sets the new kernel for one boot. That it is armed is written only afterwards: a restart in between arms again.
+// arm sets the new kernel for one boot. That it may be set was written before; a restart in between arms again.
 func (a *Agent) arm(ctx context.Context, o operation, _ now) result {
-	o.ArmedAt = time.Now().UTC()
 	err := a.sys.SecureWayBack(ctx) // days may have passed since prepare, and package managers write boot menus
 	if err == nil {
 		err = a.sys.ArmTrial(ctx, TrialBoot{Operation: o.ID, Release: o.Kernel.Release, Deadline: o.TrialDeadline})
@@ -47,6 +46,15 @@ func (a *Agent) arm(ctx context.Context, o operation, _ now) result {
 		return result{next: &o}
 	}
 	o.Armed = true
+	return result{next: &o}
+}
+
+// disarm takes the armed trial back. It is tried until it works: until then every boot would be the trial.
+func (a *Agent) disarm(ctx context.Context, o operation, _ now) result {
+	if err := a.sys.Disarm(ctx); err != nil {
+		return result{retry: fmt.Errorf("take back the armed trial: %w", err)}
+	}
+	o.Arming, o.Armed = false, false
 	return result{next: &o}
 }
 

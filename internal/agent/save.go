@@ -120,7 +120,7 @@ func (a *Agent) park(err error) {
 	a.parked = fmt.Sprintf("%v; next: %s", err, next)
 	a.log.Error("parked: no operation is begun or gone on with", "err", err, "next", next)
 	a.grant = nil
-	o := operation{FromRelease: a.release, FromBootID: a.bootID, End: fleet.PhaseFailed}
+	o := operation{FromRelease: a.release, FromBootID: a.bootID, End: fleet.PhaseFailed, Arming: true}
 	o.enter(fleet.PhaseUndraining, a.now())
 	a.op = &o
 }

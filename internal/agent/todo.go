@@ -19,7 +19,8 @@ const (
 	doTry     action = "try"     // the trial's checks
 	doCommit  action = "commit"  // make it the default
 	doReturn  action = "return"  // reboot out of the trial
-	doUndrain action = "undrain" // disarm, and the undrain programs, backwards
+	doDisarm  action = "disarm"  // take back what arm set, where it was not used
+	doUndrain action = "undrain" // the undrain programs, backwards
 	doReady   action = "ready"   // ask the ready programs once
 )
 
@@ -69,7 +70,10 @@ func todo(o *operation, n now) action {
 }
 
 func intoService(o *operation) action {
-	if !o.Undrained {
+	switch {
+	case o.Arming:
+		return doDisarm
+	case !o.Undrained:
 		return doUndrain
 	}
 	return doReady

@@ -24,10 +24,13 @@ func begin(d fleet.DesiredOperation, seq int, n now) operation {
 func obey(o operation, d *fleet.DesiredOperation, g *heldGrant, n now) operation {
 	var word fleet.Word
 	why := "the control plane no longer wants the operation"
-	if d != nil && d.ID == o.ID {
+	switch {
+	case d == nil:
+	case d.ID == o.ID:
 		word, why = d.Word, d.WordWhy
-	} else {
-		d = nil
+	default:
+		// After the reboot, too: nobody will say commit any more. Nil says nothing there; a trial waits.
+		word, why, d = fleet.WordRevert, "the control plane wants operation "+string(d.ID)+" instead", nil
 	}
 	told := func() *fleet.Problem {
 		if why == "" {
@@ -96,6 +99,9 @@ type lastBoot struct {
 // resume says what a boot, or a restart of the agent in the same boot, makes of an operation.
 func resume(o operation, n now, last lastBoot) operation {
 	sameBoot := o.BootID == n.BootID
+	if !sameBoot && !o.ended() {
+		o.Undrained = false // by a boot that is over
+	}
 	target := o.Kernel.Release
 	switch o.Phase {
 	case fleet.PhasePreparing:
@@ -111,17 +117,23 @@ func resume(o operation, n now, last lastBoot) operation {
 			break
 		}
 		o.FromBootID = n.BootID
-	case fleet.PhaseDraining, fleet.PhaseDrained:
+	case fleet.PhaseDraining, fleet.PhaseDrained, fleet.PhaseUndraining:
 		switch {
 		case sameBoot:
-		case o.onTrial(n):
-			o.revert(fleet.PhaseReverted, &fleet.Problem{
+		case o.Arming || o.onTrial(n):
+			// The entry that was set for one boot was booted: now, or before it led back here.
+			end := fleet.PhaseFellBack
+			if o.onTrial(n) {
+				end = fleet.PhaseReverted
+			}
+			o.revert(end, &fleet.Problem{
 				Cause:    fleet.CauseInterrupted,
 				What:     "the host rebooted by itself, or lost power, after the trial had been set and before it was allowed",
 				Expected: "a trial that the control plane has confirmed",
+				Evidence: last.CrashText, NoEvidence: last.NoCrash,
 			}, n)
+		case o.Phase == fleet.PhaseUndraining:
 		default:
-			o.Armed = false
 			o.goBack(fleet.PhaseFailed, &fleet.Problem{
 				Cause: fleet.CauseInterrupted,
 				What:  fmt.Sprintf("the host rebooted by itself, or lost power, while it was %s", o.Phase),
@@ -132,11 +144,10 @@ func resume(o operation, n now, last lastBoot) operation {
 		case sameBoot:
 			o.Reboot = nil // it never happened: ask again
 		case o.onTrial(n):
-			o.Armed = false
+			o.Arming = false // the loader has forgotten it; a check will tell
 			o.Trial = &fleet.Trial{BootID: n.BootID, Release: n.Release}
 			o.enter(fleet.PhaseTrial, n)
 		default:
-			o.Armed = false
 			o.revert(fleet.PhaseFellBack, fellBack(o, n, last), n)
 		}
 	case fleet.PhaseTrial, fleet.PhasePassed, fleet.PhaseCommitting:
@@ -192,6 +203,8 @@ func fellBack(o operation, n now, last lastBoot) *fleet.Problem {
 // needsLastBoot says whether resume wants to know how the last boot ended: asking costs, and may clear the evidence.
 func needsLastBoot(o operation, n now) bool {
 	switch o.Phase {
+	case fleet.PhaseDrained, fleet.PhaseUndraining:
+		return o.BootID != n.BootID && o.Arming && !o.onTrial(n)
 	case fleet.PhaseRebooting, fleet.PhaseTrial, fleet.PhasePassed, fleet.PhaseCommitting:
 		return o.BootID != n.BootID && !o.onTrial(n) && !(o.Phase == fleet.PhaseCommitting && n.Release == o.Kernel.Release)
 	}

@@ -50,11 +50,19 @@ func (a *Agent) startWork(ctx context.Context) {
 	}
 	steps := map[action]func(context.Context, operation, now) result{
 		doPrepare: a.prepare, doDrain: a.drain, doLook: a.look, doArm: a.arm, doTry: a.try, doCommit: a.commit,
-		doReturn: a.goBackByReboot, doUndrain: a.undrain, doReady: a.askReady,
+		doReturn: a.goBackByReboot, doDisarm: a.disarm, doUndrain: a.undrain, doReady: a.askReady,
 	}
 	if act == doAsk {
 		a.startAsk(ctx)
 		return
+	}
+	if act == doArm {
+		next := *a.op
+		next.Arming, next.ArmedAt = true, time.Now().UTC()
+		if !a.move(next) {
+			a.work.next = time.Now().Add(time.Second)
+			return
+		}
 	}
 	if act == doReturn {
 		// The attempt is written before the reboot, so that reboots can be counted.

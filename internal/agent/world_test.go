@@ -51,6 +51,7 @@ type world struct {
 	grant    struct{ until time.Time }
 	yes      []time.Time // when questions were asked that got a yes which is not used up
 	phases   []fleet.Phase
+	ops      int
 	stop     context.CancelFunc
 	ended    chan error
 }
@@ -201,6 +202,9 @@ func (l link) CheckIn(_ context.Context, r fleet.Report) (fleet.Desired, error) 
 			}
 			if r.Operation.Phase.Ended() && w.apps.Drained() {
 				w.promiseBroken("drained at the end %s", r.Operation.Phase)
+			}
+			if op.Word == fleet.WordCancel && r.Operation.Phase == fleet.PhasePassed {
+				op.Word = fleet.WordRevert // cancel means nothing any more; a control plane says what it means
 			}
 			if w.auto && r.Operation.Phase == fleet.PhasePassed && op.Word == fleet.WordNone {
 				op.Word = fleet.WordCommit
