@@ -163,7 +163,7 @@ func (r *Rig) waitEnrolled(ctx context.Context, n int) error {
 		heard := 0
 		hs, err := r.Hosts(ctx)
 		for _, h := range hs {
-			if !h.Silent && h.FactsHash != "" {
+			if !h.Silent && h.Facts.Arch != "" {
 				heard++
 			}
 		}
