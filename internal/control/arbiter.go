@@ -163,7 +163,7 @@ func (w *world) groups(bs []grant.Budget, id fleet.HostID) grant.Groups {
 	g := grant.Groups{}
 	for _, b := range bs {
 		if b.By == operator.BudgetByType {
-			g[b.By] = string(h.Type.ID)
+			g[b.By] = string(cmp.Or(w.planned[id], h.Type.ID))
 		} else {
 			g[b.By] = h.Facts.Labels[b.By[len(operator.BudgetByLabel):]]
 		}

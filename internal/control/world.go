@@ -24,6 +24,9 @@ type world struct {
 	open     map[fleet.HostID]fleet.Operation // the open operation of each host
 	rollouts []*openRollout
 	grants   []store.Grant
+	// planned is the type under which an open rollout planned a host. The budget keeps to it: a new kernel may name a
+	// driver anew, and a type that splits in the middle of a wave must not double its budget.
+	planned map[fleet.HostID]fleet.HostTypeID
 }
 
 // openRollout is one rollout with what its Step looks at. It implements rollout.View.
@@ -39,7 +42,8 @@ var _ rollout.View = (*openRollout)(nil)
 
 // load reads what a tick needs. In a look-only world the caller passes a Reader that is no Tx.
 func (c *Control) load(r store.Reader, now time.Time) (*world, error) {
-	w := &world{c: c, r: r, now: now, hosts: map[fleet.HostID]fleet.Host{}, open: map[fleet.HostID]fleet.Operation{}}
+	w := &world{c: c, r: r, now: now, hosts: map[fleet.HostID]fleet.Host{}, open: map[fleet.HostID]fleet.Operation{},
+		planned: map[fleet.HostID]fleet.HostTypeID{}}
 	w.tx, _ = r.(store.Tx)
 	if why, yes := c.stop.Stopped(); yes {
 		w.stopped = why
@@ -72,6 +76,9 @@ func (c *Control) load(r store.Reader, now time.Time) (*world, error) {
 			return nil, err
 		}
 		w.rollouts = append(w.rollouts, one)
+		for _, h := range one.r.Plan.Hosts {
+			w.planned[h.ID] = h.Type
+		}
 	}
 	return w, nil
 }

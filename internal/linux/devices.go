@@ -27,6 +27,9 @@ func (h *Host) disks() []fleet.Disk {
 		if strings.HasPrefix(name, "sr") || strings.HasPrefix(name, "fd") || h.text(dir+"/removable") == "1" || h.text(dir+"/hidden") == "1" {
 			continue
 		}
+		if h.text(dir+"/ro") == "1" {
+			continue // a seed or a rescue image: it stores nothing, and is there in one boot and gone in the next
+		}
 		d := fleet.Disk{Name: name, Model: h.text(dir + "/device/model"), Firmware: h.text(dir + "/device/firmware_rev"), Driver: h.driverOf(dir + "/device")}
 		if d.Firmware == "" {
 			d.Firmware = h.text(dir + "/device/rev") // SCSI
