@@ -60,7 +60,7 @@ func (s kernelService) AddKernel(ctx context.Context, req *connect.Request[kwv1.
 			k = have
 			return nil
 		case err == nil:
-			return refuse(operator.ErrExists, op, "", fmt.Sprintf("there is a kernel %s already, with other content (added by %s)", k.ID, have.AddedBy), "give this one another id: --id ID")
+			return refuse(operator.ErrExists, op, "", fmt.Sprintf("there is a kernel %s already, with other content (added by %s)", k.ID, have.AddedBy), "give this one another name: kernwave kernel add --name NAME …")
 		case !errors.Is(err, store.ErrNotFound):
 			return err
 		}

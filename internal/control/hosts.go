@@ -174,7 +174,7 @@ func (w *world) why(h fleet.Host) (why, next string, err error) {
 	if u := w.c.unheard(h.ID, w.now); !u.IsZero() {
 		return "no rollout is open, and it is silent since " + u.UTC().Format("2006-01-02 15:04:05Z"), "look at the host's console", nil
 	}
-	return fmt.Sprintf("no rollout is open; it runs %s", h.Now.Release), "kernwave rollout plan --kernel …", nil
+	return fmt.Sprintf("no rollout is open; it runs %s", h.Now.Release), "kernwave rollout plan KERNEL", nil
 }
 
 func (o *openRollout) has(id fleet.HostID) bool {

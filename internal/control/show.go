@@ -132,7 +132,7 @@ func (c *Control) SetBudget(ctx context.Context, who string, b operator.Budget, 
 	isLabel := len(b.By) > len(operator.BudgetByLabel) && b.By[:len(operator.BudgetByLabel)] == operator.BudgetByLabel
 	switch {
 	case b.By != operator.BudgetByType && !isLabel:
-		return invalid(op, fmt.Errorf("by %q", b.By), "use --by type or --by label:KEY")
+		return invalid(op, fmt.Errorf("by %q", b.By), "use type or label:KEY")
 	case b.Limit < 0, b.Limit == 0 && !isLabel:
 		return invalid(op, fmt.Errorf("limit %d by %s", b.Limit, b.By), "the limit by type is at least 1; use kernwave stop to let nobody leave service")
 	}
