@@ -42,7 +42,7 @@ func scriptMain() {
 // fleets are what scripts can ask for.
 var fleets = map[string]func() clitest.Fleet{
 	"empty": clitest.Empty, "small": clitest.Small, "sick": clitest.Sick,
-	"finishing": clitest.Finishing, "panicking": clitest.Panicking, "aborted": clitest.Aborted,
+	"finishing": clitest.Finishing, "restarting": clitest.Restarting, "panicking": clitest.Panicking, "aborted": clitest.Aborted,
 }
 
 type serverKey struct{}

@@ -43,7 +43,11 @@ func (a *app) eventsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.events(cmd.Context(), c, f)
+			err = a.events(cmd.Context(), c, f)
+			if f.follow && cmd.Context().Err() != nil {
+				return quietExit(ExitInterrupted) // this is how following ends
+			}
+			return err
 		},
 	}
 	cmd.Flags().BoolVarP(&f.follow, "follow", "f", false, "go on as they happen, until interrupted")

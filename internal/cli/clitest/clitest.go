@@ -47,7 +47,10 @@ type Fleet struct {
 	Kernels    []fleet.Kernel
 	Approvals  []operator.Approval
 	// Rollouts, newest first. A rollout with several versions goes on by one each time it is asked for.
-	Rollouts  [][]operator.Rollout
+	Rollouts [][]operator.Rollout
+	// AwayFrom and AwayTo count questions for a rollout, from 1: those from the one up to the other are not answered.
+	AwayFrom, AwayTo int
+
 	Incidents []operator.Incident
 	Events    []operator.Event
 	Budgets   []operator.Budget
@@ -72,6 +75,8 @@ type Server struct {
 	blobs     map[string]int64
 	starts    map[string]string // idempotency key to rollout
 	busy      int               // how many calls still get "unavailable"
+	hang      bool
+	questions int // for rollouts
 	newEvents []operator.Event
 }
 
@@ -123,6 +128,13 @@ func (s *Server) Busy(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.busy = n
+}
+
+// Hang lets every later call wait until its caller gives up.
+func (s *Server) Hang() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hang = true
 }
 
 // Happen appends an event, as if something happened.

@@ -97,6 +97,10 @@ func (r *rolloutService) StartRollout(_ context.Context, q *connect.Request[kwv1
 func (r *rolloutService) GetRollout(_ context.Context, q *connect.Request[kwv1.GetRolloutRequest]) (*connect.Response[kwv1.Rollout], error) {
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
+	r.s.questions++
+	if n := r.s.questions; n >= r.s.f.AwayFrom && n < r.s.f.AwayTo {
+		return nil, refuse(connect.CodeUnavailable, "show the rollout", "", "the control plane is starting", "wait a moment")
+	}
 	v, err := r.find(q.Msg.GetId())
 	if err != nil {
 		return nil, err

@@ -22,6 +22,13 @@ import (
 
 func (s *Server) gate(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		s.mu.Lock()
+		hang := s.hang
+		s.mu.Unlock()
+		if hang {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
 		who, err := s.allow(req.Header().Get("Authorization"), path.Base(req.Spec().Procedure))
 		if err != nil {
 			return nil, err

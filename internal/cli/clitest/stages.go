@@ -125,6 +125,13 @@ func Finishing() Fleet {
 	return f
 }
 
+// Restarting is [Finishing], where the control plane is away for a while in the middle.
+func Restarting() Fleet {
+	f := Finishing()
+	f.AwayFrom, f.AwayTo = 3, 6
+	return f
+}
+
 // Panicking is [Small], where the canary of one type fell back and rollout r-7 is paused.
 func Panicking() Fleet {
 	f := Small()
