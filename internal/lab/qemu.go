@@ -45,8 +45,8 @@ func qemuArgs(spec HostSpec, accel string, forward map[int]string, flushCounts b
 func guestForwards(forward map[int]string) string {
 	var b strings.Builder
 	for _, port := range slices.Sorted(maps.Keys(forward)) {
-		// -t: when one side has ended, the other may go on for so long
-		fmt.Fprintf(&b, ",guestfwd=tcp:%s:%d-cmd:%s -t 30 - TCP4:%s", GuestAddr, port, tool("socat"), comma(forward[port]))
+		// -t: when one side has ended, the other may go on for so long. -lf: QEMU would send what socat says to the host.
+		fmt.Fprintf(&b, ",guestfwd=tcp:%s:%d-cmd:%s -lf /dev/null -t 30 - TCP4:%s", GuestAddr, port, tool("socat"), comma(forward[port]))
 	}
 	return b.String()
 }

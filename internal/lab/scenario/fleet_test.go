@@ -159,7 +159,7 @@ func (b *bench) change(args ...string) {
 func (b *bench) events() []operator.Event {
 	b.t.Helper()
 	var v struct{ Events []operator.Event }
-	if err := b.JSON(b.t.Context(), &v, "events", "--limit", "10000"); err != nil {
+	if err := b.JSON(b.t.Context(), &v, "events", "--limit", "1000"); err != nil {
 		b.t.Fatal(err)
 	}
 	return v.Events
