@@ -89,7 +89,7 @@ func (g *hostGate) admit(op string, id fleet.HostID, serial string) error {
 	case s.revoked || gone:
 		return refuse(errForbidden, op, id, "the host's certificate was revoked", "if the host is to come back, enrol it again, with a new key and a new token")
 	case s.status == fleet.StatusRetired:
-		return refuse(errForbidden, op, id, "the host is retired", "if it is to come back, run \"kernwave host activate "+string(id)+"\", or enrol it again with a new token")
+		return refuse(errForbidden, op, id, "the host is retired", "if it is to come back, enrol it again with a new token: kernwave token create")
 	}
 	return nil
 }

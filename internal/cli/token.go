@@ -99,7 +99,7 @@ server: %s
 ca_sha256: %s
 # labels: {workload: web, datacenter: fra, rack: r12}
 END
-kernwave-agent enrol && systemctl enable --now kernwave-agent
+kernwave-agent enrol && kernwave-agent install && systemctl restart kernwave-agent
 `, token, server, pin)
 }
 
