@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// syncLimit is how long the guest agent may take for its first answer on a connection before the connection is tried
-// again. One that does not run yet never answers.
+// syncLimit is how long the guest agent may take for its first answer on a connection before another connection is
+// tried: at first, then twice as long each time, for a question may be lost in a restart, and a busy host may be slow.
 const syncLimit = 5 * time.Second
 
 // errRefused is an answer of the guest agent that says no, as opposed to no answer.
@@ -28,13 +28,13 @@ type agentConn struct {
 
 // dialAgent connects to the agent of the host in dir, and makes sure that answers belong to this connection's
 // questions: what an earlier one left in the line is skipped.
-func dialAgent(ctx context.Context, dir string) (*agentConn, error) {
+func dialAgent(ctx context.Context, dir string, answer time.Duration) (*agentConn, error) {
 	c, err := dialIn(ctx, dir, "agent.sock")
 	if err != nil {
 		return nil, err
 	}
 	a := &agentConn{c: c, r: bufio.NewReaderSize(c, 64<<10)}
-	_ = c.SetDeadline(time.Now().Add(syncLimit))
+	_ = c.SetDeadline(time.Now().Add(answer))
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
 	id := rand.Int32()

@@ -68,6 +68,25 @@ func buildDir(dir, key string, fill func(tmp string) error) (string, error) {
 	return path, os.Rename(tmp, path)
 }
 
+// keepUnused is how long something stays in the cache that no Prepare has asked for.
+const keepUnused = 7 * 24 * time.Hour
+
+// dropUnused removes what nobody used for long. The caller holds the cache's lock.
+func dropUnused(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	for _, e := range entries {
+		if st, err := e.Info(); err == nil && time.Since(st.ModTime()) > keepUnused {
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return fmt.Errorf("remove what the cache no longer needs: %w", err)
+			}
+		}
+	}
+	return err
+}
+
 // hashOf is the cache key of what was made from parts.
 func hashOf(parts ...string) string {
 	h := sha256.New()

@@ -35,7 +35,8 @@ type Result struct {
 // Exec runs a shell script as root on a host and waits for its end. It needs neither the host's network nor udev, and
 // works from early in the boot. The script has no stdin. It runs at most once, whatever gets lost on the way; if the
 // host restarts meanwhile, the error is ErrRebooted. A script that exits with another code than 0 is not an error.
-// When ctx ends, the script goes on without a listener. Output beyond 16 MB is cut off.
+// When ctx ends, the script goes on without a listener; without a deadline in ctx, that is after InstallLimit, longer
+// on a busy machine. Output beyond 16 MB is cut off.
 func (f *Fleet) Exec(ctx context.Context, name, script string) (Result, error) {
 	h, err := f.host(name)
 	if err != nil {
@@ -164,12 +165,13 @@ func isBootID(s string) bool { return len(s) == 36 && strings.Count(s, "-") == 4
 func (h *host) agent(ctx context.Context, do func(*agentConn) error) error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, InstallLimit, fmt.Errorf("%w: no end after %s", ErrSlow, InstallLimit))
+		limit := time.Duration(float64(InstallLimit) * busy())
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w: no end after %.0f s", ErrSlow, limit.Seconds()))
 		defer cancel()
 	}
 	var last error
-	for {
-		err := h.once(ctx, do)
+	for answer := syncLimit; ; answer = min(2*answer, callLimit) {
+		err := h.once(ctx, answer, do)
 		if err == nil || errors.Is(err, ErrRebooted) {
 			return err
 		}
@@ -187,10 +189,10 @@ func (h *host) agent(ctx context.Context, do func(*agentConn) error) error {
 	}
 }
 
-func (h *host) once(ctx context.Context, do func(*agentConn) error) error {
+func (h *host) once(ctx context.Context, answer time.Duration, do func(*agentConn) error) error {
 	h.line.Lock() // in this process; QEMU makes other processes wait
 	defer h.line.Unlock()
-	a, err := dialAgent(ctx, h.dir)
+	a, err := dialAgent(ctx, h.dir, answer)
 	if err != nil {
 		return err
 	}

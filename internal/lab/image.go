@@ -111,8 +111,13 @@ func (im *Images) build(ctx context.Context, a *archive) error {
 	key := hashOf(rootKey, diskSource, grubSource, guestHash(), im.Base().SHA256)
 	images := filepath.Join(im.cache, "images")
 	im.dir = filepath.Join(images, key)
-	if _, err := os.Stat(im.dir); err == nil {
+	if now := time.Now(); os.Chtimes(im.dir, now, now) == nil { // it is there, and in use
 		return nil
+	}
+	for _, old := range []string{"images", "roots", "repacked"} {
+		if err := dropUnused(filepath.Join(im.cache, old)); err != nil {
+			return err
+		}
 	}
 	if os.Geteuid() != 0 {
 		return &fleet.Error{Op: "build image", Err: fmt.Errorf("unpacking Debian needs root"), Next: "run it once as root; later runs use the cache in " + im.cache}

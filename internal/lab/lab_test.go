@@ -181,3 +181,11 @@ func TestProcessIsItself(t *testing.T) {
 		t.Error("another process of the same number counts as this one")
 	}
 }
+
+func TestPatience(t *testing.T) {
+	for load, want := range map[float64]float64{0: 1, 3.9: 1, 8: 2, 100: maxPatience} {
+		if got := busyAt(load, 2); got != want {
+			t.Errorf("load %v on 2 CPUs: %v times as long, want %v", load, got, want)
+		}
+	}
+}

@@ -47,7 +47,7 @@ func (h *host) log() string {
 func (h *host) boots() []Boot { return parseBoots(h.log()) }
 
 // WaitBoot waits for the nth boot of a host, counted from 1 over its whole life, and returns it. Without a deadline in
-// ctx it waits for BootLimit. The error wraps ErrSlow if the host may still come up.
+// ctx it waits for BootLimit, longer on a busy machine. The error wraps ErrSlow if the host may still come up.
 func (f *Fleet) WaitBoot(ctx context.Context, name string, n int) (Boot, error) {
 	var b Boot
 	err := f.waitLog(ctx, name, fmt.Sprintf("wait for boot %d", n), func(log string) bool {
@@ -85,11 +85,7 @@ func (f *Fleet) waitLog(ctx context.Context, name, op string, ok func(log string
 	if err != nil {
 		return err
 	}
-	if _, has := ctx.Deadline(); !has {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, BootLimit)
-		defer cancel()
-	}
+	_, hasDeadline := ctx.Deadline()
 	began := time.Now()
 	var size int64 = -1
 	for {
@@ -102,11 +98,14 @@ func (f *Fleet) waitLog(ctx context.Context, name, op string, ok func(log string
 		}
 		var why error
 		var next string
+		took := time.Since(began)
+		slow := !hasDeadline && took > time.Duration(float64(BootLimit)*busy()) ||
+			ctx.Err() != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded)
 		switch {
 		case !h.powered():
 			why, next = errPoweredOff, "look at "+filepath.Join(h.dir, "qemu.log")
-		case ctx.Err() != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded):
-			why, next = fmt.Errorf("%w: not after %.0f s", ErrSlow, time.Since(began).Seconds()), "see whether it still moves: "+h.serial()
+		case slow:
+			why, next = fmt.Errorf("%w: not after %.0f s", ErrSlow, took.Seconds()), "see whether it still moves: "+h.serial()
 			if end := halted(h.log()); end != "" {
 				why, next = errors.New("failed: "+end), "its kernel stopped for good and waits for a reset"
 			}
