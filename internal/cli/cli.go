@@ -31,6 +31,8 @@ type Process struct {
 	Out, Err io.Writer
 	Getenv   func(string) string
 	Now      func() time.Time
+	// RetryAfter is the first wait before a request that must not get lost is sent again. Zero means 250 ms.
+	RetryAfter time.Duration
 }
 
 // Run runs one command line and returns its exit code. What went wrong stands on p.Err.

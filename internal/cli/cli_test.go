@@ -34,6 +34,7 @@ func scriptMain() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	code := Run(ctx, os.Args[1:], Process{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Now: func() time.Time { return clitest.Now },
+		RetryAfter: 10 * time.Millisecond,
 	})
 	stop()
 	os.Exit(code)

@@ -111,7 +111,10 @@ const (
 func callAgain[Req, Res any](
 	ctx context.Context, a *app, method func(context.Context, *connect.Request[Req]) (*connect.Response[Res], error), req *Req,
 ) (*Res, error) {
-	wait := firstWait
+	wait := a.RetryAfter
+	if wait <= 0 {
+		wait = firstWait
+	}
 	for i := 1; ; i++ {
 		res, err := call(ctx, a, method, req)
 		if err == nil || i == attempts || !mayRepeat(err) {
@@ -134,5 +137,6 @@ func mayRepeat(err error) bool {
 	if _, _, isTLS := explainTLS(err); isTLS {
 		return false
 	}
-	return connect.CodeOf(err) == connect.CodeUnavailable || errors.Is(err, context.DeadlineExceeded)
+	code := connect.CodeOf(err)
+	return code == connect.CodeUnavailable || code == connect.CodeDeadlineExceeded || errors.Is(err, context.DeadlineExceeded)
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kernwave/kernwave/internal/cli/clitest"
 	"github.com/kernwave/kernwave/internal/operator"
@@ -16,6 +17,7 @@ import (
 func against(s *clitest.Server, out, errs io.Writer) Process {
 	env := map[string]string{envServer: s.URL, envCA: s.CAFile, envToken: clitest.AdminToken, "HOME": "/nowhere"}
 	p := testProcess(nil, nil)
+	p.RetryAfter = time.Millisecond
 	p.Out, p.Err, p.Getenv = out, errs, func(k string) string { return env[k] }
 	return p
 }

@@ -95,7 +95,8 @@ func (a *app) explain(cmd *cobra.Command, err error) explanation {
 
 // explainCall explains what the control plane, or the way to it, answered.
 func (a *app) explainCall(cmd *cobra.Command, c *connect.Error) explanation {
-	if !connect.IsWireError(c) {
+	// The server may notice the end of the caller's patience first, and say so: that is the same to the operator.
+	if !connect.IsWireError(c) || c.Code() == connect.CodeDeadlineExceeded {
 		if e, ok := a.explainTransport(c); ok {
 			return e
 		}

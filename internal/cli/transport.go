@@ -36,7 +36,7 @@ func (a *app) explainTransport(err error) (e explanation, ok bool) {
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		e.Why = "there is no route to it"
 		e.Next = "check the network, and the address (" + from + ")"
-	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
+	case errors.Is(err, context.DeadlineExceeded), connect.CodeOf(err) == connect.CodeDeadlineExceeded, isTimeout(err):
 		e.Why = "no answer within " + shortDuration(a.timeout)
 		e.Next = "check the network and the control plane's load; --timeout waits longer"
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE):
