@@ -26,8 +26,10 @@ type archive struct {
 func openArchive(ctx context.Context, dir string) (*archive, error) {
 	a := &archive{dir: dir, suite: osRelease("VERSION_CODENAME")}
 	if id := osRelease("ID"); id != "debian" || a.suite == "" {
-		return nil, &fleet.Error{Op: "find the guest's release", Err: fmt.Errorf("the build machine runs %q %q, not a Debian release", id, a.suite),
-			Next: "run the lab on a Debian machine or in a Debian container"}
+		return nil, &fleet.Error{
+			Op: "find the guest's release", Err: fmt.Errorf("the build machine runs %q %q, not a Debian release", id, a.suite),
+			Next: "run the lab on a Debian machine or in a Debian container",
+		}
 	}
 	arch, err := run(ctx, exec.Command("dpkg", "--print-architecture"))
 	if err != nil {
@@ -41,8 +43,10 @@ func openArchive(ctx context.Context, dir string) (*archive, error) {
 		return nil, err
 	}
 	if a.lines = sourceLines(targets, a.suite); len(a.lines) == 0 {
-		return nil, &fleet.Error{Op: "read the apt sources", Err: fmt.Errorf("no archive of %s/main among them", a.suite),
-			Next: "add the Debian mirrors to /etc/apt/sources.list"}
+		return nil, &fleet.Error{
+			Op: "read the apt sources", Err: fmt.Errorf("no archive of %s/main among them", a.suite),
+			Next: "add the Debian mirrors to /etc/apt/sources.list",
+		}
 	}
 	return a, a.configure(ctx)
 }

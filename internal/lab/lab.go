@@ -21,6 +21,9 @@
 // The disk is an overlay on the cached image; the power can be cut at any time. The kernel command line has no panic=,
 // as in a stock Debian: whoever tries a kernel has to ask for a reboot on panic.
 //
+// GRUB_DEFAULT is "saved" and nothing is saved yet, as after an installation: GRUB then boots the newest kernel. For a
+// host that does not even use the saved entry, change /etc/default/grub over Exec and run update-grub there (14 s).
+//
 // A host sees one address, [GuestAddr] (also as [GuestName]): port 80 is the fleet's package repository, and each port
 // in FleetConfig.Forward leads to an address of the build machine, where it may stop and start again. It reaches
 // nothing else. Commands do not use the network, so Exec works on a host that has none.
@@ -30,7 +33,7 @@
 //
 // # What stays behind
 //
-// Nothing runs on after the process that called Start: the kernel kills its QEMUs even when it dies by SIGKILL. The
+// Nothing of a fleet runs on after the process that called Start: the kernel kills its QEMUs even when it dies by SIGKILL. The
 // image build mounts in a private namespace of a process that dies with its parent, so no mount and no loop device
 // survives either. The cache folder is safe against interrupted builds and concurrent use.
 //
