@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/kernwave/kernwave/fleet"
@@ -15,6 +16,9 @@ const (
 	// firstWithin is how long the first check-in waits for the ready programs' first answer: saying "not in service"
 	// for want of an answer would make a restart of the agent look like an outage.
 	firstWithin = 5 * time.Second
+	// maxSentence and maxUnits keep a report well below what a control plane accepts (128 KiB).
+	maxSentence = 4 << 10
+	maxUnits    = 200
 	// maxOperationID bounds what becomes a file's name.
 	maxOperationID = 100
 )
@@ -58,6 +62,7 @@ func (a *Agent) startCheckIn(ctx context.Context) {
 	r := fleet.Report{Host: a.cfg.Host, Seen: a.seen}
 	r.Now = fleet.HostState{BootID: n.BootID, Release: n.Release, Uptime: n.Uptime, Parked: a.parked}
 	r.Now.InService, r.Now.NotInServiceWhy = a.inService(n)
+	r.Now.NotInServiceWhy = clip(r.Now.NotInServiceWhy, maxSentence)
 	if a.parked == "" {
 		r.Operation = a.op.report(n)
 	}
@@ -83,7 +88,7 @@ func (a *Agent) startCheckIn(ctx context.Context) {
 		if s, err := a.sys.SystemState(ctx); err != nil {
 			a.log.WarnContext(ctx, "failed units cannot be listed", "err", err)
 		} else {
-			r.Now.FailedUnits = s.FailedUnits
+			r.Now.FailedUnits = s.FailedUnits[:min(len(s.FailedUnits), maxUnits)]
 		}
 		asked := a.sys.Uptime()
 		d, err := a.ctl.CheckIn(ctx, r)
@@ -122,6 +127,14 @@ func (a *Agent) startCheckIn(ctx context.Context) {
 			}
 		}
 	})
+}
+
+// clip keeps the beginning of a text.
+func clip(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 func (a *Agent) checkInFailed(ctx context.Context, err error) {

@@ -10,6 +10,9 @@ import (
 	"github.com/kernwave/kernwave/internal/agent/hook"
 )
 
+// maxDetail bounds what one check says; there may be two hundred of them.
+const maxDetail = 400
+
 // lookEvery is the pause between looks at a system or a network that is not yet as it should be.
 const lookEvery = time.Second
 
@@ -82,13 +85,13 @@ func (t *trial) check(name string, cause fleet.Cause, f func() verdict) {
 	began := time.Now()
 	v := f()
 	t.out.Checks = append(t.out.Checks, fleet.Check{
-		Name: name, Passed: v.passed, Detail: v.detail, Sec: time.Since(began).Round(time.Millisecond).Seconds(),
+		Name: name, Passed: v.passed, Detail: clip(v.detail, maxDetail), Sec: time.Since(began).Round(time.Millisecond).Seconds(),
 	})
 	if v.passed || t.problem != nil {
 		return
 	}
 	t.problem = &fleet.Problem{
-		Cause: cause, What: fmt.Sprintf("check %s on %s: %s", name, t.o.Kernel.Release, v.detail),
+		Cause: cause, What: clip(fmt.Sprintf("check %s on %s: %s", name, t.o.Kernel.Release, v.detail), maxSentence),
 		Expected: v.expected, Evidence: v.evidence, Next: v.next,
 	}
 }

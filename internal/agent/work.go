@@ -154,7 +154,7 @@ func backoff(tries int, most time.Duration) time.Duration {
 
 // problemOf makes an error the reason why an operation did not go on.
 func problemOf(cause fleet.Cause, err error) *fleet.Problem {
-	p := &fleet.Problem{Cause: cause, What: err.Error()}
+	p := &fleet.Problem{Cause: cause, What: clip(err.Error(), maxSentence)}
 	if fe, ok := errors.AsType[*fleet.Error](err); ok {
 		p.Next = fe.Next
 	}
