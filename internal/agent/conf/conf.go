@@ -20,9 +20,10 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// maxBytes bounds a file; maxDepth its nesting. Ours are a screen long and three deep.
+// maxBytes bounds a file; maxDepth its nesting. Ours are a screen long and three deep. The parser's time grows with
+// the square of some documents: at this size they take a second, at eight times it a minute.
 const (
-	maxBytes = 256 << 10
+	maxBytes = 32 << 10
 	maxDepth = 16
 )
 
