@@ -187,6 +187,14 @@ type Trial struct {
 	Checks  []Check `json:"checks,omitempty"`
 }
 
+// CheckAlreadyRunning is the one check of an operation whose host ran the kernel already: there was no trial.
+const CheckAlreadyRunning = "already-running"
+
+// Tried says whether there was a trial at all.
+func (t *Trial) Tried() bool {
+	return t != nil && !(len(t.Checks) == 1 && t.Checks[0].Name == CheckAlreadyRunning)
+}
+
 // Check is one thing that a trial looks at, built in or an operator's program.
 type Check struct {
 	Name   string  `json:"name"`

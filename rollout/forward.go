@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/kernwave/kernwave/fleet"
 )
@@ -118,12 +119,28 @@ func (s *stepper) canariesOf(t TypePlan) bool {
 	if len(passed) == 0 {
 		return false // nobody tried it: no evidence is never a pass
 	}
-	s.decide(Approve{Type: t.ID, Evidence: evidence(passed)})
+	s.decide(Approve{Type: t.ID, Evidence: s.evidence(passed)})
 	return true
 }
 
-func evidence(passed []fleet.HostID) string {
-	return fmt.Sprintf("trial passed on %s", joinHosts(passed, 5))
+// evidence says what the canaries showed, and no more: one that ran the kernel already has had no trial.
+func (s *stepper) evidence(passed []fleet.HostID) string {
+	var tried, ran []fleet.HostID
+	for _, id := range passed {
+		if op, _ := s.newest(id); op.Trial.Tried() {
+			tried = append(tried, id)
+		} else {
+			ran = append(ran, id)
+		}
+	}
+	var parts []string
+	if len(tried) > 0 {
+		parts = append(parts, "trial passed on "+joinHosts(tried, 5))
+	}
+	if len(ran) > 0 {
+		parts = append(parts, "ran already, without a trial, on "+joinHosts(ran, 5))
+	}
+	return strings.Join(parts, "; ")
 }
 
 // wave wants operations for the hosts of this stage and of earlier ones that are not done (a host that came back

@@ -98,7 +98,7 @@ func (p *Plan) place(spec Spec, byType map[fleet.HostTypeID][]fleet.Host, approv
 	for _, t := range slices.Sorted(maps.Keys(byType)) {
 		hs := byType[t]
 		slices.SortFunc(hs, func(a, b fleet.Host) int {
-			return cmp.Or(cmp.Compare(draw(salt, a.ID), draw(salt, b.ID)), cmp.Compare(a.ID, b.ID))
+			return cmp.Or(ran(a, p.Kernel)-ran(b, p.Kernel), cmp.Compare(draw(salt, a.ID), draw(salt, b.ID)), cmp.Compare(a.ID, b.ID))
 		})
 		tp := TypePlan{ID: t, Description: hs[0].Type.String(), Hosts: len(hs)}
 		for i, h := range hs {
@@ -181,6 +181,14 @@ func nobody(selected int, ex []Excluded) error {
 	}
 	e.Next = "see each host's reason with: kernwave rollout plan … -o json, or kernwave why HOST"
 	return e
+}
+
+// ran is 1 for a host that runs k already, though not by default: it goes last, for as a canary it would show nothing.
+func ran(h fleet.Host, k fleet.Kernel) int {
+	if h.Now.Release == k.Release {
+		return 1
+	}
+	return 0
 }
 
 // draw gives a number that depends on salt and host alone.

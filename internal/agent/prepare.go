@@ -37,7 +37,7 @@ func (a *Agent) prepare(ctx context.Context, o operation, n now) result {
 		// The way back above made the running kernel the default. There is nothing to try.
 		o.Committed = true
 		o.Trial = &fleet.Trial{BootID: n.BootID, Release: n.Release, Checks: []fleet.Check{{
-			Name: "already-running", Passed: true, Detail: "the host ran " + n.Release + " already: there was no trial",
+			Name: fleet.CheckAlreadyRunning, Passed: true, Detail: "the host ran " + n.Release + " already: there was no trial",
 		}}}
 		o.enter(fleet.PhaseCommitted, a.now())
 		return result{next: &o}

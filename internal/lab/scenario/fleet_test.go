@@ -57,6 +57,11 @@ func newBench(t *testing.T, serverArgs []string, hosts ...rig.Host) *bench {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
+	for i := range hosts {
+		if hosts[i].Name == conformHost {
+			hosts[i].Files = append(hosts[i].Files, lab.File{Path: "/usr/local/sbin/onhost.test", Mode: 0o755, Source: onHostTest(t, bin)})
+		}
+	}
 	im, err := lab.Prepare(ctx, lab.Config{Progress: said})
 	if err != nil {
 		t.Fatal(err)
@@ -76,6 +81,21 @@ func newBench(t *testing.T, serverArgs []string, hosts ...rig.Host) *bench {
 		}
 	})
 	return b
+}
+
+// conformHost is where the conformance test of internal/linux runs.
+const conformHost = "web-1"
+
+// onHostTest builds it.
+func onHostTest(t *testing.T, bin string) string {
+	t.Helper()
+	out := filepath.Join(bin, "onhost.test")
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-c", "-trimpath", "-ldflags", "-s -w", "-o", out, "github.com/kernwave/kernwave/internal/linux/onhost")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if b, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the conformance test: %v\n%s", err, b)
+	}
+	return out
 }
 
 // in is the bench inside a subtest.

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -66,6 +67,7 @@ func TestSharedFleet(t *testing.T) {
 	plain := others[len(others)-1]
 	step("what a host refuses", func(b *bench) { refusals(b, "web-2", plain) })
 	step("failed check, no network, no agent: each is back, each said truthfully", func(b *bench) { badTrials(b, others[0], plain) })
+	step("internal/linux does on a real host what its fake does", conform)
 	step("the records of the hosts explain every boot", func(b *bench) {
 		b.proveBudget(1, webs...)
 		b.proveGrants(all...)
@@ -139,6 +141,21 @@ func goodKernel(b *bench, base, good lab.Kernel) {
 	if approvals != 2 {
 		b.t.Errorf("%d types are approved by a trial, want 2", approvals)
 	}
+}
+
+// conform runs the conformance test of internal/linux on a host, with its agent stopped: only one may change a machine.
+func conform(b *bench) {
+	ctx, cancel := context.WithTimeout(b.t.Context(), updateLimit)
+	defer cancel()
+	res, err := b.Fleet.Exec(ctx, conformHost, "systemctl stop kernwave-agent && cd / && KERNWAVE_ON_HOST=1 /usr/local/sbin/onhost.test -test.v; code=$?; systemctl start kernwave-agent; exit $code")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	fmt.Print(res.Stdout)
+	if res.Exit != 0 || !strings.Contains(res.Stdout, "--- PASS: TestConform") {
+		b.t.Errorf("exit code %d\n%s", res.Exit, res.Stderr)
+	}
+	b.untilHeard()
 }
 
 // drains counts how often the hosts' own drain programs ran.
