@@ -61,8 +61,8 @@ type Grant struct {
 	ExpiresAt time.Time
 	// Used is set when the host was told that it may reboot: from then on the way back needs no grant.
 	Used bool
-	// Over is why the grant is not needed any more (its operation has ended and the host was seen in service, or a
-	// person took the host out); empty: it is.
+	// Over is why the grant is not needed any more (its operation has ended and the host was seen in service, it ran
+	// out before the host left service, or a person took the host out); empty: it is.
 	Over string
 }
 
@@ -83,7 +83,7 @@ type Give struct {
 	ExpiresAt time.Time
 }
 
-// Renew extends a grant that is still wanted and not yet used.
+// Renew extends a grant that is still wanted, not yet used and has not run out.
 type Renew struct {
 	Grant     fleet.GrantID
 	ExpiresAt time.Time

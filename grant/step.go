@@ -25,8 +25,8 @@ func Step(v View, now time.Time) (ds []Decision, wake time.Time) {
 			continue
 		}
 		held[g.Operation] = true
-		if g.Used || !wanted[g.Operation] || v.Stopped != "" {
-			continue
+		if g.Used || !wanted[g.Operation] || v.Stopped != "" || !now.Before(g.ExpiresAt) {
+			continue // one that ran out stays so: its holder goes back into service, and may ask for another
 		}
 		renewAt := g.ExpiresAt.Add(-v.Life / 2)
 		if !now.Before(renewAt) {

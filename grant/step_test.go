@@ -87,6 +87,23 @@ func TestStep(t *testing.T) {
 			nil, "the host is out of service already: it is not in service",
 		},
 		{
+			"one that ran out is not renewed",
+			View{
+				Budgets: byType, Requests: []Request{{Operation: "op-1", Host: "a", Groups: web}},
+				Out:    []Out{{"a", web, "is draining"}},
+				Grants: []Grant{{ID: "g-1", Operation: "op-1", Host: "a", ExpiresAt: noon}},
+			},
+			nil, "",
+		},
+		{
+			"one that ran out unused is over, and the next is given in its place",
+			View{
+				Budgets: byType, Requests: []Request{{Operation: "op-1", Host: "a", Groups: web}},
+				Grants: []Grant{{ID: "g-1", Operation: "op-1", Host: "a", ExpiresAt: noon, Over: "ran out"}},
+			},
+			[]Decision{End{"g-1", "a", "ran out"}, Give{"op-1", "a", noon.Add(life)}}, "",
+		},
+		{
 			"a wanted grant is renewed at half its life, a used or unwanted one is not, one that is over ends",
 			View{
 				Budgets: byType, Requests: []Request{{Operation: "op-1", Host: "a", Groups: web}},

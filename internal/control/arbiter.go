@@ -144,14 +144,18 @@ func (w *world) over(g store.Grant) (string, error) {
 	if h.Status != fleet.StatusActive {
 		return fmt.Sprintf("a person has put the host into %s: %s", h.Status, h.StatusWhy), nil
 	}
+	silent := !w.c.unheard(g.Host, w.now).IsZero()
 	if op, ok := w.open[g.Host]; ok && op.ID == g.Operation && !op.Phase.Ended() {
+		if op.Phase == fleet.PhasePrepared && !w.now.Before(g.ExpiresAt) && h.Now.InService && !silent {
+			return "ran out before the host left service", nil
+		}
 		return "", nil
 	}
 	op, err := w.r.Operation(g.Operation)
 	if err != nil {
 		return "", fmt.Errorf("load operation %s of grant %s: %w", g.Operation, g.ID, err)
 	}
-	if !op.Phase.Ended() || !h.Now.InService || w.c.unheard(g.Host, w.now) != (time.Time{}) {
+	if !op.Phase.Ended() || !h.Now.InService || silent {
 		return "", nil
 	}
 	return "in service again, the operation is " + string(op.Phase), nil

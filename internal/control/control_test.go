@@ -3,6 +3,7 @@ package control
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -231,6 +232,15 @@ func TestControlPlaneAway(t *testing.T) {
 	}
 	if !h.run(time.Hour, h.status(r.ID, "done")) {
 		t.Fatalf("%s\n%s", h.rollout(r.ID).Next, h.dump())
+	}
+	// What ran out was not brought back to life: each reboot has a grant that was given less than a minute before.
+	given := h.events("grant.given")
+	for _, s := range h.hosts {
+		for _, at := range s.reboots {
+			if !slices.ContainsFunc(given, func(e store.Event) bool { return e.Host == s.id && !e.At.After(at) && at.Sub(e.At) < time.Minute }) {
+				t.Errorf("%s rebooted at %s\n%s", s.id, at, h.dump())
+			}
+		}
 	}
 }
 
