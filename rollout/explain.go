@@ -199,10 +199,10 @@ func (s *stepper) counts(upto int) string {
 	}
 	var parts []string
 	if busy > 0 {
-		parts = append(parts, fmt.Sprintf("%d hosts at work", busy))
+		parts = append(parts, hosts(busy) + " at work")
 	}
 	if wait > 0 {
-		parts = append(parts, fmt.Sprintf("%d hosts whose turn comes", wait))
+		parts = append(parts, hosts(wait) + " whose turn comes")
 	}
 	if len(stuck) > 0 {
 		parts = append(parts, "held up by "+strings.Join(stuck, "; "))
@@ -211,4 +211,11 @@ func (s *stepper) counts(upto int) string {
 		return "the next tick"
 	}
 	return strings.Join(parts, ", ")
+}
+
+func hosts(n int) string {
+	if n == 1 {
+		return "1 host"
+	}
+	return fmt.Sprintf("%d hosts", n)
 }
