@@ -199,10 +199,10 @@ func (s *stepper) counts(upto int) string {
 	}
 	var parts []string
 	if busy > 0 {
-		parts = append(parts, hosts(busy) + " at work")
+		parts = append(parts, hosts(busy)+" at work")
 	}
 	if wait > 0 {
-		parts = append(parts, hosts(wait) + " whose turn comes")
+		parts = append(parts, hosts(wait)+" whose turn comes")
 	}
 	if len(stuck) > 0 {
 		parts = append(parts, "held up by "+strings.Join(stuck, "; "))
