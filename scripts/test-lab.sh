@@ -1,8 +1,11 @@
 #!/bin/bash
-# Runs lab scenarios on virtual machines. `shared`: those of every change; `all`: also the ones that take longer.
+# Runs lab scenarios on virtual machines. `shared`: the scenarios of every change, on one fleet; `all`: also the tests
+# of the lab itself.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export KERNWAVE_LAB=${1:-shared}
+export KERNWAVE_LAB=1
+packages=(./internal/lab/scenario)
+[ "${1:-shared}" = all ] && packages+=(./internal/lab/labtest)
 # One package after the other: each boots as many machines as two cores can carry. Never from the cache of results,
 # which knows nothing of kernels and mirrors.
-exec go test -p 1 -count=1 -v -timeout 70m ./internal/lab/scenario/... 
+exec go test -p 1 -count=1 -v -timeout 75m "${packages[@]}"
