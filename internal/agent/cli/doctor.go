@@ -56,9 +56,9 @@ func doctor(ctx context.Context, a *app, args []string) error {
 		}
 	} else {
 		for _, f := range fs {
-			fmt.Fprintf(a.Out, "%-4s  %-11s  %s\n", f.Level, f.Name, f.Saw)
+			fmt.Fprintf(a.Out, "%-4s  %-13s  %s\n", f.Level, f.Name, f.Saw)
 			if f.Next != "" {
-				fmt.Fprintf(a.Out, "      %-11s  next: %s\n", "", f.Next)
+				fmt.Fprintf(a.Out, "      %-13s  next: %s\n", "", f.Next)
 			}
 		}
 		if failed == 0 {
