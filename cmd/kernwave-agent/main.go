@@ -7,11 +7,11 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/kernwave/kernwave/internal/agent/cli"
+	"github.com/kernwave/kernwave/internal/agentcli"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	os.Exit(cli.Main(ctx, os.Args[1:], cli.Streams{Out: os.Stdout, Err: os.Stderr}))
+	os.Exit(agentcli.Main(ctx, os.Args[1:], agentcli.Streams{Out: os.Stdout, Err: os.Stderr}))
 }

@@ -70,7 +70,7 @@ var onlyIn = []struct {
 	{"modernc.org/sqlite", []string{"internal/store/sqlite"}, "only internal/store speaks SQL"},
 	{module + "/api/gen/kernwave/v1", []string{"api/gen", "internal/wire", "internal/api", "internal/agent", "internal/cli"}, "generated types stop at the edge; inside we speak fleet and operator"},
 	{"os/exec", []string{"internal/linux", "internal/agent/hook", "internal/lab", "internal/cli"}, "only internal/linux touches the machine; hooks are the operator's programs; the lab runs QEMU"},
-	{module + "/internal/linux", []string{"internal/agent", "cmd/kernwave-agent", "internal/linux"}, "only the agent acts on a machine"},
+	{module + "/internal/linux", []string{"internal/agentcli", "internal/linux"}, "only the agent acts on a machine"},
 	{module + "/internal/control", []string{"internal/cli", "internal/sim"}, "internal/cli/serve.go builds the server"},
 	{module + "/internal/lab", []string{"internal/lab", "cmd/kernwave-lab"}, "the lab is for tests and demos"},
 }

@@ -1,7 +1,7 @@
-// Package cli is kernwave-agent's command line: run, doctor, install, enrol,
+// Package agentcli is kernwave-agent's command line: run, doctor, install, enrol,
 // status, version. It uses the standard library's flags: the agent runs as root
 // on every host, and each dependency is one more thing to trust there.
-package cli
+package agentcli
 
 import (
 	"context"

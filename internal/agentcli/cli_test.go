@@ -1,4 +1,4 @@
-package cli_test
+package agentcli_test
 
 import (
 	"context"
@@ -9,14 +9,14 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/kernwave/kernwave/internal/agent/cli"
+	"github.com/kernwave/kernwave/internal/agentcli"
 )
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"kernwave-agent": func() {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
-		os.Exit(cli.Main(ctx, os.Args[1:], cli.Streams{Out: os.Stdout, Err: os.Stderr}))
+		os.Exit(agentcli.Main(ctx, os.Args[1:], agentcli.Streams{Out: os.Stdout, Err: os.Stderr}))
 	}})
 }
 
