@@ -64,8 +64,11 @@ func (r *Rollout) act(a Action, now time.Time) error {
 		}
 		st.Paused = ""
 	case ActAbort:
-		if st.Goal != GoalForward {
-			return fmt.Errorf("it is %s already", st.Status())
+		switch st.Goal {
+		case GoalAbort:
+			return errors.New("it is being aborted already")
+		case GoalRollback:
+			return errors.New("it is being rolled back already")
 		}
 		st.Goal, st.Paused = GoalAbort, ""
 	case ActRollback:

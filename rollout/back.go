@@ -41,8 +41,12 @@ func (s *stepper) rollback() {
 	}
 }
 
-// backTo is the release that h has to be brought back to; empty: it has not committed, or is back already.
+// backTo is the release that h has to be brought back to; empty: it has not committed, is back already, or has got
+// yet another kernel since, which is not this rollout's to take away.
 func (s *stepper) backTo(h fleet.HostID) string {
+	if s.movedOn(h) {
+		return ""
+	}
 	from := ""
 	for _, op := range s.v.Operations(h) {
 		if op.Phase != fleet.PhaseCommitted {
@@ -55,6 +59,12 @@ func (s *stepper) backTo(h fleet.HostID) string {
 		}
 	}
 	return from
+}
+
+// movedOn says whether h neither runs the rollout's kernel nor will at its next plain boot.
+func (s *stepper) movedOn(h fleet.HostID) bool {
+	k, now := s.r.Plan.Kernel.Release, s.v.Host(h)
+	return now.Release != k && now.Default != k && now.Default != ""
 }
 
 func (s *stepper) offeredBack(h PlanHost) (progress, string) {

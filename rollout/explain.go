@@ -2,7 +2,7 @@ package rollout
 
 import (
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/kernwave/kernwave/fleet"
@@ -59,18 +59,9 @@ func Explain(v View, id fleet.HostID, now time.Time, waits func(fleet.OperationI
 // explainTurn says why it is not yet the turn of a host that could be wanted.
 func (s *stepper) explainTurn(h PlanHost) Reason {
 	st := s.r.State
-	if h.Stage == 0 && st.Stage == 0 {
-		for _, t := range s.r.Plan.Types {
-			if t.ID == h.Type {
-				for _, c := range t.Canaries {
-					if c == h.ID {
-						return Reason{Why: "it is next to try the kernel for its type"}
-					}
-					if p, why := s.progress(PlanHost{ID: c, Type: t.ID}); p != done && p != given {
-						return Reason{Why: fmt.Sprintf("it tries the kernel after %s, which is not done: %s", c, why)}
-					}
-				}
-			}
+	if st.Stage == 0 {
+		if why := s.explainCanary(h); why != "" {
+			return Reason{Why: why}
 		}
 	}
 	if h.Stage > st.Stage {
@@ -83,8 +74,33 @@ func (s *stepper) explainTurn(h PlanHost) Reason {
 	return Reason{Why: fmt.Sprintf("its turn comes as soon as fewer than %d hosts of the rollout are preparing", PrepareAhead)}
 }
 
+// explainCanary says when h tries the kernel for its type; empty: it is not chosen for that.
+func (s *stepper) explainCanary(h PlanHost) string {
+	for _, t := range s.awaited() {
+		if t.ID != h.Type {
+			continue
+		}
+		speakers := s.speakers(t)
+		if !slices.Contains(speakers, h.ID) {
+			return ""
+		}
+		for _, c := range speakers {
+			if c == h.ID {
+				return "it is next to try the kernel for its type"
+			}
+			if p, why := s.progress(PlanHost{ID: c, Type: t.ID}); p != done {
+				return fmt.Sprintf("it tries the kernel after %s, which is not done: %s", c, why)
+			}
+		}
+	}
+	return ""
+}
+
 func (s *stepper) explainBack(h PlanHost) Reason {
 	from := s.backTo(h.ID)
+	if from == "" && s.movedOn(h.ID) {
+		return Reason{Why: "the rollout is going back, and this host has nothing to go back from: it runs " + s.v.Host(h.ID).Release}
+	}
 	if from == "" {
 		return Reason{Why: "the rollout is going back, and this host has nothing to go back from"}
 	}
@@ -102,9 +118,9 @@ func (s *stepper) explainOpen(op fleet.Operation, waits func(fleet.OperationID) 
 	if op.Word == fleet.WordCancel && op.Phase.BeforeReboot() {
 		return Reason{Why: "it is being called off: " + op.WordWhy}
 	}
-	if u := s.v.Host(op.Host).Unheard; !u.IsZero() && op.Phase != fleet.PhaseRebooting && op.Phase != fleet.PhaseDrained {
+	if u := s.v.Host(op.Host).Unheard; !u.IsZero() && !s.rebooting(op) {
 		return Reason{Why: fmt.Sprintf("silent since %s, in phase %s", u.UTC().Format("2006-01-02 15:04:05Z"), op.Phase),
-			Next: "look at the host's console"}
+			Next: fmt.Sprintf("look at the host's console; if it is gone: kernwave host maintenance %s --why …", op.Host)}
 	}
 	switch op.Phase {
 	case fleet.PhasePlanned:
@@ -120,7 +136,12 @@ func (s *stepper) explainOpen(op fleet.Operation, waits func(fleet.OperationID) 
 		return Reason{Why: "prepared, its grant comes with the next check-in"}
 	case fleet.PhaseDraining, fleet.PhaseUndraining:
 		return Reason{Why: "it is " + string(op.Phase)}
-	case fleet.PhaseDrained, fleet.PhaseRebooting:
+	case fleet.PhaseDrained:
+		if op.ConfirmedAt.IsZero() {
+			return Reason{Why: "it is drained, and asks next whether it may reboot"}
+		}
+		return Reason{Why: "it is rebooting into " + op.Release}
+	case fleet.PhaseRebooting:
 		return Reason{Why: "it is rebooting into " + op.Release}
 	case fleet.PhaseTrial:
 		return Reason{Why: "it runs " + op.Release + " on trial, its checks are running"}
@@ -130,6 +151,11 @@ func (s *stepper) explainOpen(op fleet.Operation, waits func(fleet.OperationID) 
 	return Reason{Why: "it is " + string(op.Phase)}
 }
 
+// rebooting says whether op's host is silent because it was told to reboot.
+func (s *stepper) rebooting(op fleet.Operation) bool {
+	return op.Phase == fleet.PhaseRebooting || op.Phase == fleet.PhaseDrained && !op.ConfirmedAt.IsZero()
+}
+
 func (s *stepper) unblock(h PlanHost) string {
 	now := s.v.Host(h.ID)
 	switch {
@@ -137,6 +163,8 @@ func (s *stepper) unblock(h PlanHost) string {
 		return "see kernwave-agent doctor on the host"
 	case !now.Unheard.IsZero():
 		return fmt.Sprintf("look at the host, or: kernwave host maintenance %s --why …", h.ID)
+	case h.Type != "" && now.Type != "" && now.Type != h.Type:
+		return fmt.Sprintf("kernwave rollout skip %s %s --why …, and start another rollout that plans it as what it is", s.r.ID, h.ID)
 	}
 	return ""
 }
@@ -148,74 +176,4 @@ func (s *stepper) find(id fleet.HostID) (PlanHost, bool) {
 		}
 	}
 	return PlanHost{}, false
-}
-
-// WaitsFor says in one sentence what the rollout waits for.
-func WaitsFor(v View, now time.Time) string {
-	s := &stepper{v: v, r: v.Rollout(), now: now}
-	st := s.r.State
-	switch {
-	case st.Outcome != "":
-		return "nothing: " + st.Status()
-	case v.Stopped() != "":
-		return "the stop to be lifted: " + v.Stopped()
-	case st.Paused != "":
-		return "a person, because: " + st.Paused
-	case st.Goal != GoalForward:
-		return "hosts to come back: " + s.counts(len(s.r.Plan.Stages))
-	}
-	return s.waitsFor()
-}
-
-// waitsFor says what the running stage waits for.
-func (s *stepper) waitsFor() string {
-	st := s.r.State
-	if cur := st.Stages[st.Stage]; !cur.SoakUntil.IsZero() && s.now.Before(cur.SoakUntil) {
-		return fmt.Sprintf("soaking until %s", cur.SoakUntil.UTC().Format("15:04:05Z"))
-	}
-	return s.counts(st.Stage)
-}
-
-// counts says how many hosts up to a stage are where, and names the ones that need somebody.
-func (s *stepper) counts(upto int) string {
-	var busy, wait int
-	var stuck []string
-	for _, h := range s.r.Plan.Hosts {
-		if h.Stage > upto {
-			break
-		}
-		p, why := s.progress(h)
-		switch p {
-		case waiting:
-			wait++
-		case blocked:
-			if len(stuck) < 3 {
-				stuck = append(stuck, fmt.Sprintf("%s (%s)", h.ID, why))
-			}
-		case done, given:
-		case working:
-			busy++
-		}
-	}
-	var parts []string
-	if busy > 0 {
-		parts = append(parts, hosts(busy)+" at work")
-	}
-	if wait > 0 {
-		parts = append(parts, hosts(wait)+" whose turn comes")
-	}
-	if len(stuck) > 0 {
-		parts = append(parts, "held up by "+strings.Join(stuck, "; "))
-	}
-	if len(parts) == 0 {
-		return "the next tick"
-	}
-	return strings.Join(parts, ", ")
-}
-
-func hosts(n int) string {
-	if n == 1 {
-		return "1 host"
-	}
-	return fmt.Sprintf("%d hosts", n)
 }

@@ -33,11 +33,12 @@ func (s *stepper) progress(h PlanHost) (progress, string) {
 // waitedFor says whether an open operation is waited for. It is not when a person has given the host up while it
 // was gone: it may never come back.
 func (s *stepper) waitedFor(op fleet.Operation) bool {
-	if s.v.Host(op.Host).Status != fleet.StatusActive {
+	h := s.v.Host(op.Host)
+	if h.Status != fleet.StatusActive {
 		return false
 	}
 	_, skipped := s.r.State.Skipped[op.Host]
-	return !skipped || op.Problem == nil
+	return !skipped || op.Problem == nil && h.Unheard.IsZero()
 }
 
 // offered says whether a host without an open operation may be offered one.
@@ -64,6 +65,9 @@ func (s *stepper) offered(h PlanHost) (progress, string) {
 	if now.Parked != "" {
 		return blocked, "its agent is parked: " + now.Parked
 	}
+	if h.Type != "" && now.Type != "" && now.Type != h.Type {
+		return blocked, fmt.Sprintf("it is of type %s now, it was planned as %s", now.Type, h.Type)
+	}
 	if !now.InService {
 		return blocked, "not in service: " + now.NotInServiceWhy
 	}
@@ -87,13 +91,7 @@ func (s *stepper) forward() {
 // are all committed. It reports whether every type is approved or left out.
 func (s *stepper) canaries() bool {
 	complete := true
-	for _, t := range s.r.Plan.Types {
-		if _, out := s.r.State.LeftOut[t.ID]; out {
-			continue
-		}
-		if _, ok := s.v.Approved(t.ID); ok {
-			continue
-		}
+	for _, t := range s.awaited() {
 		if !s.canariesOf(t) {
 			complete = false
 		}
@@ -104,13 +102,11 @@ func (s *stepper) canaries() bool {
 // canariesOf wants the next canary of a type, or approves the type. It reports whether the type is approved.
 func (s *stepper) canariesOf(t TypePlan) bool {
 	var passed []fleet.HostID
-	for _, id := range t.Canaries {
+	for _, id := range s.speakers(t) {
 		switch p, _ := s.progress(PlanHost{ID: id, Type: t.ID}); p {
 		case done:
 			passed = append(passed, id)
 			continue
-		case given:
-			continue // a person's decision; the others speak for the type, if there are any
 		case waiting:
 			s.decide(Want{Host: id, Stage: 0, Release: s.r.Plan.Kernel.Release})
 		}
@@ -121,6 +117,39 @@ func (s *stepper) canariesOf(t TypePlan) bool {
 	}
 	s.decide(Approve{Type: t.ID, Evidence: s.evidence(passed)})
 	return true
+}
+
+// speakers are the hosts that try the kernel for a type, in order: its canaries, but not those that a person has
+// given up. Where none is left, the next host of the type takes their place. Empty: nobody can.
+func (s *stepper) speakers(t TypePlan) (ids []fleet.HostID) {
+	for _, id := range t.Canaries {
+		if p, _ := s.progress(PlanHost{ID: id, Type: t.ID}); p != given {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) > 0 {
+		return ids
+	}
+	for _, h := range s.r.Plan.Hosts {
+		if h.Type != t.ID {
+			continue
+		}
+		if p, _ := s.progress(h); p != given {
+			return []fleet.HostID{h.ID}
+		}
+	}
+	return nil
+}
+
+// awaited are the types that stage 0 still has to approve.
+func (s *stepper) awaited() (ts []TypePlan) {
+	for _, t := range s.r.Plan.Types {
+		_, out := s.r.State.LeftOut[t.ID]
+		if _, ok := s.v.Approved(t.ID); !ok && !out {
+			ts = append(ts, t)
+		}
+	}
+	return ts
 }
 
 // evidence says what the canaries showed, and no more: one that ran the kernel already has had no trial.

@@ -112,6 +112,10 @@ type HostNow struct {
 	NotInServiceWhy string
 	Parked          string
 	Release         string
+	// Default is the release that the next plain boot runs; empty: cannot tell.
+	Default string
+	// Type is what the host is now; empty: not known. A plan keeps the one that it had then.
+	Type fleet.HostTypeID
 	// BusyWith is another owner's open operation on the host. A host has one operation at a time.
 	BusyWith string
 }

@@ -189,6 +189,9 @@ func (s *stepper) word(op fleet.Operation) (fleet.Word, string) {
 			return fleet.WordCancel, "the rollout is paused: " + st.Paused
 		case s.leftOut(op) != "":
 			return fleet.WordCancel, s.leftOut(op)
+		case op.Problem != nil && anomalous(op.Problem.Cause):
+			// Its journal went backwards, say: it must not come to its reboot a second time unasked.
+			return fleet.WordCancel, "it waits for a person: " + op.Problem.What
 		}
 		return fleet.WordNone, ""
 	}

@@ -139,15 +139,17 @@ func (w *world) checkWant(d Want) {
 			w.t.Fatalf("%s is wanted while canary %s of its type is at work", h.ID, other.ID)
 		}
 	}
-	if h.Stage != 0 {
-		w.t.Fatalf("%s is wanted before its type is approved", h.ID)
+	for _, t := range w.r.Plan.Types {
+		if t.ID == h.Type && !slices.Contains(t.Canaries, h.ID) && !w.canariesGone(t) {
+			w.t.Fatalf("%s is wanted before its type is approved", h.ID)
+		}
 	}
 }
 
 // givenUp says whether a person skipped the host of op while it was gone.
 func (w *world) givenUp(op *fleet.Operation) bool {
 	_, skipped := w.r.State.Skipped[op.Host]
-	return skipped && op.Problem != nil
+	return skipped && (op.Problem != nil || !w.snap.Hosts[op.Host].Unheard.IsZero())
 }
 
 func (w *world) open(h fleet.HostID) *fleet.Operation {
