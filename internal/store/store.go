@@ -80,7 +80,8 @@ type Start struct {
 	Moved string
 }
 
-// Reader asks questions. Lists are never nil-checked by callers: an empty one is an empty slice or nil.
+// Reader asks questions. Lists are never nil-checked by callers: an empty one is an empty slice or nil. What it returns
+// may be shared: callers change their copies of rows, but not the slices, maps and pointers in them.
 type Reader interface {
 	// Epoch is the incarnation, term and instance that began last.
 	Epoch() (fleet.Incarnation, error)

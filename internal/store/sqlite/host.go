@@ -12,11 +12,11 @@ func (r *reader) Host(id fleet.HostID) (fleet.Host, error) {
 }
 
 func (r *reader) Hosts() ([]fleet.Host, error) {
-	return many[fleet.Host](r, "hosts", "SELECT body FROM host ORDER BY id")
+	return manyKnown(r, r.hosts, "hosts", "SELECT id, body FROM host ORDER BY id")
 }
 
 func (r *reader) HostsByStatus(s fleet.Status) ([]fleet.Host, error) {
-	return many[fleet.Host](r, "hosts", "SELECT body FROM host WHERE status = ? ORDER BY id", s)
+	return manyKnown(r, r.hosts, "hosts", "SELECT id, body FROM host WHERE status = ? ORDER BY id", s)
 }
 
 func (w *writer) PutHost(h fleet.Host) error {

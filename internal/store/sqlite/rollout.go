@@ -50,7 +50,7 @@ func (r *reader) Operation(id fleet.OperationID) (fleet.Operation, error) {
 }
 
 func (r *reader) OpenOperations() ([]fleet.Operation, error) {
-	return many[fleet.Operation](r, "open operations", "SELECT body FROM operation WHERE open = 1 ORDER BY seq")
+	return manyKnown(r, r.ops, "open operations", "SELECT id, body FROM operation WHERE open = 1 ORDER BY seq")
 }
 
 func (r *reader) OperationsOn(h fleet.HostID, limit int) ([]fleet.Operation, error) {
@@ -59,7 +59,7 @@ func (r *reader) OperationsOn(h fleet.HostID, limit int) ([]fleet.Operation, err
 }
 
 func (r *reader) OperationsOf(owner string) ([]fleet.Operation, error) {
-	return many[fleet.Operation](r, "operations of an owner", "SELECT body FROM operation WHERE owner = ? ORDER BY seq", owner)
+	return manyKnown(r, r.ops, "operations of an owner", "SELECT id, body FROM operation WHERE owner = ? ORDER BY seq", owner)
 }
 
 func (w *writer) PutOperation(o fleet.Operation) error {

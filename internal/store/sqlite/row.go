@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/store"
 )
 
@@ -22,6 +23,18 @@ type querier interface {
 type reader struct {
 	ctx context.Context
 	tx  querier
+	*caches
+}
+
+// caches are what all transactions of a store share.
+type caches struct {
+	hosts *decoded[fleet.Host]
+	ops   *decoded[fleet.Operation]
+}
+
+// A row takes about 4 KiB here: of the largest fleet that one process is for, and of its running rollouts.
+func newCaches() *caches {
+	return &caches{hosts: newDecoded[fleet.Host](100_000), ops: newDecoded[fleet.Operation](50_000)}
 }
 
 // writer implements store.Tx.
@@ -108,6 +121,23 @@ func many[T any](r *reader, what, query string, args ...any) (vs []T, err error)
 		}
 		var v T
 		if err := json.Unmarshal(body, &v); err != nil {
+			return err
+		}
+		vs = append(vs, v)
+		return nil
+	}, query, args...)
+	return vs, err
+}
+
+// manyKnown is many for rows that are read again and again: query selects id and body.
+func manyKnown[T any](r *reader, d *decoded[T], what, query string, args ...any) (vs []T, err error) {
+	err = r.each(what, func(rows *sql.Rows) error {
+		var id, body sql.RawBytes
+		if err := rows.Scan(&id, &body); err != nil {
+			return err
+		}
+		v, err := d.get(string(id), body)
+		if err != nil {
 			return err
 		}
 		vs = append(vs, v)

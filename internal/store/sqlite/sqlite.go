@@ -45,6 +45,7 @@ type Options struct {
 type Store struct {
 	write, read *sql.DB
 	lock        *os.File
+	caches      *caches
 	opts        Options
 	atClose     func() error
 
@@ -64,7 +65,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Rand == nil {
 		return nil, errors.New("sqlite: Options.Rand must be set")
 	}
-	s := &Store{opts: o, writing: make(chan struct{}, 1), atClose: func() error { return nil }}
+	s := &Store{opts: o, writing: make(chan struct{}, 1), caches: newCaches(), atClose: func() error { return nil }}
 	if !o.unlocked {
 		lock, err := lockDir(dir)
 		if err != nil {
@@ -143,7 +144,7 @@ func (s *Store) View(ctx context.Context, f func(store.Reader) error) error {
 		return &store.Error{Op: "read the store", Err: err}
 	}
 	defer tx.Rollback()
-	r := &reader{ctx: ctx, tx: tx}
+	r := &reader{ctx: ctx, tx: tx, caches: s.caches}
 	// SQLite takes the snapshot at the first read, not at BEGIN.
 	if _, err := r.Epoch(); err != nil {
 		return err
@@ -195,7 +196,7 @@ func (s *Store) update(ctx context.Context, f func(*writer) error) error {
 			}
 		}
 	}()
-	w := &writer{reader: reader{ctx: ctx, tx: conn}, opts: s.opts}
+	w := &writer{reader: reader{ctx: ctx, tx: conn, caches: s.caches}, opts: s.opts}
 	if err := f(w); err != nil {
 		return err
 	}
