@@ -219,7 +219,7 @@ func (c *Control) desired(r store.Reader, ch change, rep fleet.Report, now time.
 		return d, err
 	}
 	want := fleet.DesiredOperation{ID: op.ID, Kind: op.Kind, Kernel: k, Word: op.Word, WordWhy: op.WordWhy}
-	if want.TrialDeadline, err = trialDeadline(r, op.Owner); err != nil {
+	if want.TrialDeadline, err = c.trialDeadline(r, op.Owner); err != nil {
 		return d, err
 	}
 	if why, yes := c.stop.Stopped(); yes && op.Phase.BeforeReboot() {

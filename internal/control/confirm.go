@@ -83,8 +83,15 @@ func (c *Control) confirm(tx store.Tx, host fleet.HostID, id fleet.OperationID, 
 	return "", errors.Join(tx.PutOperation(op), tx.PutGrant(gr))
 }
 
-// trialDeadline is the dead-man's time that an operation's owner asked for.
-func trialDeadline(r store.Reader, owner string) (time.Duration, error) {
+// trialDeadline is the dead-man's time that an operation's owner asked for. A rollout's spec never changes, and its row
+// is large: it is read once.
+func (c *Control) trialDeadline(r store.Reader, owner string) (time.Duration, error) {
+	c.mu.Lock()
+	d, known := c.deadlines[owner]
+	c.mu.Unlock()
+	if known {
+		return d, nil
+	}
 	row, err := r.Rollout(owner)
 	if err != nil {
 		return 0, fmt.Errorf("load rollout %s: %w", owner, err)
@@ -93,5 +100,8 @@ func trialDeadline(r store.Reader, owner string) (time.Duration, error) {
 	if err := json.Unmarshal(row.Spec, &spec); err != nil {
 		return 0, fmt.Errorf("read rollout %s: %w", owner, err)
 	}
+	c.mu.Lock()
+	c.deadlines[owner] = spec.TrialDeadline
+	c.mu.Unlock()
 	return spec.TrialDeadline, nil
 }

@@ -102,6 +102,7 @@ type Control struct {
 	lastSaved time.Time
 	lastTick  time.Time
 	storeErr  error
+	deadlines map[string]time.Duration // of rollouts whose hosts checked in: see trialDeadline
 	status    summary
 }
 
@@ -117,7 +118,7 @@ func New(cfg Config, st store.Store, stop Stop, log *slog.Logger) (*Control, err
 	return &Control{
 		cfg: cfg, store: st, stop: stop, log: log,
 		poke: make(chan struct{}, 1), started: cfg.Now(),
-		seen: map[fleet.HostID]time.Time{}, unsaved: map[fleet.HostID]time.Time{},
+		seen: map[fleet.HostID]time.Time{}, unsaved: map[fleet.HostID]time.Time{}, deadlines: map[string]time.Duration{},
 	}, nil
 }
 
