@@ -53,8 +53,12 @@ func (w *world) carryOutGrant(d grant.Decision) error {
 		for _, g := range w.grants {
 			if g.ID == d.Grant {
 				g.EndedAt, g.EndedWhy = w.now, d.Why
+				op, err := w.r.Operation(g.Operation)
+				if err != nil && !errors.Is(err, store.ErrNotFound) {
+					return err
+				}
 				return errors.Join(w.tx.PutGrant(g), w.event(store.Event{
-					Kind: "grant.ended", Host: g.Host, Operation: g.Operation,
+					Kind: "grant.ended", Rollout: op.Owner, Host: g.Host, Operation: g.Operation,
 					What: fmt.Sprintf("%s of %s is over", g.ID, g.Host), Why: d.Why,
 				}))
 			}
@@ -94,7 +98,7 @@ func (w *world) grantView() (grant.View, error) {
 		if over == "" {
 			granted[g.Host] = true
 			why := "holds a grant"
-			if open {
+			if open && op.ID == g.Operation {
 				why = "is " + string(op.Phase)
 			}
 			v.Out = append(v.Out, grant.Out{Host: g.Host, Groups: w.groups(v.Budgets, g.Host), Why: why})
@@ -152,6 +156,9 @@ func (w *world) over(g store.Grant) (string, error) {
 		return "", nil
 	}
 	op, err := w.r.Operation(g.Operation)
+	if errors.Is(err, store.ErrNotFound) {
+		return "", nil // a damaged store: nobody knows what the host does, so a person has to look
+	}
 	if err != nil {
 		return "", fmt.Errorf("load operation %s of grant %s: %w", g.Operation, g.ID, err)
 	}

@@ -110,7 +110,7 @@ func benchHost(i int, now time.Time) fleet.Host {
 	f := fleet.Facts{
 		Hardware: fleet.Hardware{Vendor: "Dell Inc.", Model: fmt.Sprint("PowerEdge R", 600+i%10), Serial: fmt.Sprint("SN", i), BIOSVersion: "2.12.4"},
 		CPU:      fleet.CPU{Model: "Intel(R) Xeon(R) Gold 6338 CPU @ 2.00GHz", Cores: 128, Microcode: "0xd0003b9"}, MemoryBytes: 1 << 38,
-		OS:       fleet.OS{ID: "debian", Version: "12", Codename: "bookworm", Family: "debian"}, Arch: "amd64",
+		OS: fleet.OS{ID: "debian", Version: "12", Codename: "bookworm", Family: "debian"}, Arch: "amd64",
 		Kernel: fleet.Running{Release: oldRelease, Version: "#1 SMP PREEMPT_DYNAMIC Debian 6.12.111-1", Flavour: "cloud-amd64", BuildID: "4f1c0f9a7a2b5d6e",
 			Cmdline: "BOOT_IMAGE=/boot/vmlinuz root=UUID=5b0c1f7e ro quiet"},
 		Boot:      fleet.Boot{Loader: "grub", Firmware: "bios", OneShot: fleet.OneShotProven, Default: oldRelease, Installed: []string{oldRelease, newRelease}},

@@ -214,7 +214,7 @@ func (c *Control) desired(r store.Reader, ch change, rep fleet.Report, now time.
 		return d, nil
 	}
 	d.CheckInAfter = c.cfg.OperationPace
-	k, err := kernelOf(r, *op)
+	k, err := kernelOf(r, *op, ch.host)
 	if err != nil {
 		return d, err
 	}
@@ -248,12 +248,13 @@ func (c *Control) liveGrant(r store.Reader, op fleet.Operation, now time.Time) (
 	return nil, nil
 }
 
-// kernelOf is the kernel that an operation brings. Where the control plane never had its packages, the release alone
-// says what to go back to.
-func kernelOf(r store.Reader, op fleet.Operation) (fleet.Kernel, error) {
+// kernelOf is the kernel that an operation brings to h. Where the control plane never had its packages, the release
+// alone says what to go back to: h ran it, so it fits h.
+func kernelOf(r store.Reader, op fleet.Operation, h fleet.Host) (fleet.Kernel, error) {
 	k, err := r.Kernel(op.Kernel)
 	if errors.Is(err, store.ErrNotFound) {
-		return fleet.Kernel{ID: op.Kernel, Release: op.Release}, nil
+		return fleet.Kernel{ID: op.Kernel, Release: op.Release,
+			Family: h.Facts.OS.Family, Arch: h.Facts.Arch, Flavour: h.Facts.Kernel.Flavour}, nil
 	}
 	return k, err
 }

@@ -23,6 +23,9 @@ func (c *Control) ConfirmReboot(ctx context.Context, host fleet.HostID, id fleet
 		}
 		answer.Yes, answer.WhyNot = why == "", why
 		ev := store.Event{At: now, Who: "control", Kind: "reboot.confirmed", Host: host, Operation: id, What: fmt.Sprintf("%s may reboot now", host)}
+		if op, err := tx.Operation(id); err == nil && op.Host == host {
+			ev.Rollout = op.Owner
+		}
 		if why != "" {
 			ev.Kind, ev.What, ev.Why = "reboot.refused", fmt.Sprintf("%s may not reboot", host), why
 		}

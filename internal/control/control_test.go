@@ -271,6 +271,60 @@ func TestAbortAndRollback(t *testing.T) {
 			t.Errorf("%s runs %s, default %s", s.id, s.release, s.deflt)
 		}
 	}
+	// Whoever rolls back does not want the next rollout to go without canaries.
+	p, err := h.c.PlanRollout(t.Context(), "ada", operator.RolloutSpec{Kernel: "new"}, h.now)
+	if err != nil || len(p.Types[0].Canaries) != 1 || len(h.events("approval.withdrawn")) != 1 {
+		t.Errorf("after the rollback the plan has canaries %v, %v", p.Types, err)
+	}
+}
+
+// TestWaveWaitsForWhoCommitted: a host that committed and then fell silent is no success; the next wave waits for it.
+func TestWaveWaitsForWhoCommitted(t *testing.T) {
+	h := newHouse(t, "a", "a", "a")
+	r := h.start(operator.RolloutSpec{})
+	var gone *simHost
+	if !h.run(time.Hour, func() bool {
+		for _, s := range h.hosts {
+			if s.deflt == newRelease && !s.outOfService {
+				gone = s
+			}
+		}
+		return gone != nil
+	}) {
+		t.Fatal(h.dump())
+	}
+	gone.down = true
+	h.run(time.Hour, nil)
+	if got := h.rollout(r.ID); got.Stage != 0 || !strings.Contains(got.Next, string(gone.id)+" committed and is silent") {
+		t.Fatalf("stage %d, waits for %q", got.Stage, got.Next)
+	}
+	gone.down = false
+	if !h.run(time.Hour, h.status(r.ID, "done")) {
+		t.Fatalf("%s\n%s", h.rollout(r.ID).Next, h.dump())
+	}
+}
+
+// TestSilentHostIsNoCanary: it would only hold the canary run up.
+func TestSilentHostIsNoCanary(t *testing.T) {
+	h := newHouse(t, "a", "a", "a", "a")
+	h.run(5*time.Second, nil)
+	p, err := h.c.PlanRollout(t.Context(), "ada", operator.RolloutSpec{Kernel: "new"}, h.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := p.Types[0].Canaries[0]
+	for _, s := range h.hosts {
+		s.down = s.id == first
+	}
+	h.run(10*time.Minute, nil)
+	if p, err = h.c.PlanRollout(t.Context(), "ada", operator.RolloutSpec{Kernel: "new"}, h.now); err != nil || p.Types[0].Canaries[0] == first {
+		t.Errorf("canaries %v, %v; %s is silent", p.Types[0].Canaries, err, first)
+	}
+	// What was planned is what is started.
+	r := h.start(operator.RolloutSpec{})
+	if r.Types[0].Canaries[0] != p.Types[0].Canaries[0] {
+		t.Errorf("planned canary %v, started %v", p.Types[0].Canaries, r.Types[0].Canaries)
+	}
 }
 
 func TestStopAndPauseRefuseTheLastMoment(t *testing.T) {

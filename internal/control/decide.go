@@ -75,6 +75,7 @@ func (o *openRollout) carryOut(d rollout.Decision) error {
 		}
 	case rollout.Finish:
 		ev.Kind, ev.What, ev.Why = "rollout.ended", fmt.Sprintf("%s is %s", o.row.ID, d.Outcome), d.Why
+		return errors.Join(w.event(ev), w.closeIncidents(o.row.ID, fmt.Sprintf("the rollout is %s", d.Outcome)))
 	default:
 		panic(fmt.Sprintf("control: a decision that cannot happen: %#v", d))
 	}
@@ -136,6 +137,9 @@ func (o *openRollout) openIncident(a rollout.Anomaly) error {
 		Saw:      fmt.Sprintf("%s (%s) %s", a.Host, o.stageName(a.Stage), a.Problem.What),
 		Expected: a.Problem.Expected, Evidence: a.Problem.Evidence, NoEvidence: a.Problem.NoEvidence,
 		Choices: o.choices(a),
+	}
+	if o.r.State.Outcome != "" { // a host that was given up came back: there is nothing left to decide
+		in.ClosedAt, in.ClosedWhy, in.Choices = o.w.now, "the rollout is "+o.r.State.Status(), nil
 	}
 	if err := o.w.tx.PutIncident(in); err != nil {
 		return fmt.Errorf("write incident: %w", err)

@@ -147,8 +147,11 @@ func (c *Control) WhyHost(ctx context.Context, id fleet.HostID, now time.Time) (
 
 // why asks the rollout that has the host, or says why none has.
 func (w *world) why(h fleet.Host) (why, next string, err error) {
-	if h.Status != fleet.StatusActive {
-		return fmt.Sprintf("it is in %s: %s", h.Status, h.StatusWhy), "", nil
+	switch h.Status {
+	case fleet.StatusRetired:
+		return "it is retired: " + h.StatusWhy, "", nil
+	case fleet.StatusMaintenance:
+		return "it is in maintenance: " + h.StatusWhy, fmt.Sprintf("when it may take part again: kernwave host activate %s", h.ID), nil
 	}
 	if h.Revoked {
 		return "its certificate is revoked, so it cannot check in", "enrol it again with a new token", nil

@@ -61,6 +61,9 @@ func (c *Control) plan(r store.Reader, who string, asked operator.RolloutSpec, i
 	var chosen []fleet.Host
 	for _, h := range all {
 		if sel.Matches(h) && h.Status != fleet.StatusRetired {
+			if !c.unheard(h.ID, now).IsZero() {
+				h.Now.InService = false // as far as anybody knows
+			}
 			chosen = append(chosen, h)
 		}
 	}
@@ -68,7 +71,7 @@ func (c *Control) plan(r store.Reader, who string, asked operator.RolloutSpec, i
 	if err != nil {
 		return nil, err
 	}
-	plan, err := rollout.MakePlan(spec, k, chosen, func(t fleet.HostTypeID) bool { _, ok := known[t]; return ok }, id)
+	plan, err := rollout.MakePlan(spec, k, chosen, func(t fleet.HostTypeID) bool { _, ok := known[t]; return ok }, k.Checksum())
 	if err != nil {
 		return nil, refusedAs(err)
 	}
@@ -109,7 +112,7 @@ func (c *Control) StartRollout(ctx context.Context, who string, asked operator.R
 		if err != nil {
 			return err
 		}
-		if err := o.refuseOverlap(); err != nil {
+		if err := o.refuseOverlap("start rollout"); err != nil {
 			return err
 		}
 		if err := o.insert(); err != nil {
@@ -130,14 +133,18 @@ func (c *Control) StartRollout(ctx context.Context, who string, asked operator.R
 }
 
 // refuseOverlap keeps two rollouts from pulling one host two ways.
-func (o *openRollout) refuseOverlap() error {
+func (o *openRollout) refuseOverlap(op string) error {
 	for _, other := range o.w.rollouts {
-		if other.r.State.Outcome != "" {
+		if other.row.ID == o.row.ID || other.r.State.Outcome != "" {
 			continue
 		}
+		theirs := map[fleet.HostID]bool{}
+		for _, h := range other.r.Plan.Hosts {
+			theirs[h.ID] = true
+		}
 		for _, h := range o.r.Plan.Hosts {
-			if other.has(h.ID) {
-				return refused("start rollout", h.ID, fmt.Errorf("the host is in rollout %s, which is %s", other.row.ID, other.r.State.Status()),
+			if theirs[h.ID] {
+				return refused(op, h.ID, fmt.Errorf("the host is in rollout %s, which is %s", other.row.ID, other.r.State.Status()),
 					fmt.Sprintf("finish or abort %s first, or select other hosts", other.row.ID))
 			}
 		}
@@ -187,8 +194,14 @@ func (c *Control) ChangeRollout(ctx context.Context, who string, ch operator.Cha
 			w.rollouts = append(w.rollouts, o)
 		}
 		a := rollout.Action{Kind: rollout.ActionKind(ch.Action), Host: ch.Host, Type: ch.Type, Who: who, Why: ch.Why}
+		ended := o.r.State.Outcome != ""
 		if err := o.r.Act(a, now); err != nil {
 			return refusedAs(err)
+		}
+		if ended { // and is open again
+			if err := o.refuseOverlap(fmt.Sprintf("%s rollout %s", a.Kind, row.ID)); err != nil {
+				return err
+			}
 		}
 		if err := o.recordAction(a); err != nil {
 			return err
@@ -222,9 +235,36 @@ func (o *openRollout) recordAction(a rollout.Action) error {
 	})); err != nil {
 		return err
 	}
+	if a.Kind == rollout.ActRollback {
+		if err := o.withdrawApprovals(a); err != nil {
+			return err
+		}
+	}
 	switch a.Kind {
 	case rollout.ActResume, rollout.ActAbort, rollout.ActRollback:
 		return o.w.closeIncidents(o.row.ID, fmt.Sprintf("%s: %s %s", a.Who, a.Kind, a.Why))
+	}
+	return nil
+}
+
+// withdrawApprovals takes back what this rollout approved: whoever rolls a kernel back does not want the next rollout
+// to skip its canaries.
+func (o *openRollout) withdrawApprovals(a rollout.Action) error {
+	as, err := o.w.r.Approvals(o.r.Plan.Kernel.Checksum())
+	if err != nil {
+		return fmt.Errorf("load approvals: %w", err)
+	}
+	for _, ap := range as {
+		if ap.By != "rollout "+o.row.ID {
+			continue
+		}
+		if err := errors.Join(o.w.tx.WithdrawApproval(ap.ID, a.Who, "rolled back: "+a.Why, o.w.now), o.w.event(store.Event{
+			Who: a.Who, Kind: "approval.withdrawn", Rollout: o.row.ID,
+			What: fmt.Sprintf("%s is not approved for %s any more", ap.Kernel, ap.Type), Why: "rolled back",
+		})); err != nil {
+			return err
+		}
+		delete(o.approvals, ap.Type)
 	}
 	return nil
 }

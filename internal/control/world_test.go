@@ -178,6 +178,9 @@ func (s *simHost) turn(h *house) {
 	if d.Operation != nil && (s.op == nil || s.op.Phase.Ended() && s.op.ID != d.Operation.ID) {
 		s.op = &fleet.OperationReport{ID: d.Operation.ID, Kind: d.Operation.Kind, Kernel: d.Operation.Kernel.ID,
 			Release: d.Operation.Kernel.Release, Phase: fleet.PhasePreparing, FromRelease: s.release}
+		if why := d.Operation.Kernel.Fits(*f); why != "" {
+			s.op.Phase, s.op.Problem = fleet.PhaseRefused, &fleet.Problem{Cause: fleet.CauseRefused, What: why}
+		}
 		s.prepared++
 		return
 	}
