@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -122,6 +123,9 @@ func parseBudget(by, limit string) (operator.Budget, error) {
 	n, err := strconv.Atoi(limit)
 	if err != nil || n < 0 {
 		return operator.Budget{}, &usageError{fmt.Sprintf("limit %q is no number of hosts", limit), "use 1 or more; 0 removes the budget of a label"}
+	}
+	if n > math.MaxInt32 { // more than the wire holds: another number would arrive
+		return operator.Budget{}, &usageError{fmt.Sprintf("limit %s is too large", limit), "use at most 100000 hosts"}
 	}
 	if n == 0 && !isLabel {
 		return operator.Budget{}, &usageError{"the budget by type always exists: its limit is at least 1", "use \"kernwave stop\" to let no host out of service"}

@@ -52,6 +52,7 @@ func TestParseBudget(t *testing.T) {
 		{"type", "0", operator.Budget{}, "always exists"},
 		{"type", "-1", operator.Budget{}, "no number"},
 		{"type", "99999999999999999999", operator.Budget{}, "no number"},
+		{"label:rack", "4294967296", operator.Budget{}, "too large"},
 	} {
 		got, err := parseBudget(c.by, c.limit)
 		if c.err == "" && (err != nil || got != c.want) || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {

@@ -81,6 +81,10 @@ func readPackage(ctx context.Context, file string) (fleet.Package, deb.Info, err
 			"leave out packages with debug symbols")
 	}
 	info, err := deb.Read(f)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		// Of the file: whoever asks further up must not take it for the end of a connection.
+		err = errors.New(deb.ErrNotADeb.Error() + ": the file ends in the middle")
+	}
 	if err != nil {
 		return fleet.Package{}, deb.Info{}, fileError(file, err, "fetch the package again, and check that it is a .deb file")
 	}
