@@ -3,6 +3,7 @@ package rollout
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/kernwave/kernwave/fleet"
 )
@@ -221,6 +222,9 @@ func (s *stepper) soak() {
 		s.wakeAt(cur.SoakUntil)
 		return
 	}
+	if s.unwell() != "" {
+		return // a missing answer is no success; its return, or a person, ends the wait
+	}
 	next := st.Stage + 1
 	if next == len(s.r.Plan.Stages) {
 		s.decide(Finish{OutcomeDone, "every stage is done"})
@@ -233,6 +237,37 @@ func (s *stepper) soak() {
 	}
 	s.decide(a)
 	s.wakeAt(s.now) // the next stage has something to say at once
+}
+
+// heardAgainWithin is how long a host may be unheard without being unwell: right after the start of a control plane
+// all of them are, and what they said last still stands.
+const heardAgainWithin = 2 * time.Minute
+
+// unwell names a host that has committed and is not what it was then; empty: all are.
+func (s *stepper) unwell() string {
+	for _, h := range s.r.Plan.Hosts {
+		if h.Stage > s.r.State.Stage {
+			break
+		}
+		now := s.v.Host(h.ID)
+		_, skipped := s.r.State.Skipped[h.ID]
+		if p, _ := s.progress(h); p != done || now.Status != fleet.StatusActive || skipped {
+			continue
+		}
+		why := ""
+		switch {
+		case !now.Unheard.IsZero() && s.now.Sub(now.Unheard) > heardAgainWithin:
+			why = "is silent since " + now.Unheard.UTC().Format("2006-01-02 15:04:05Z")
+		case !now.InService:
+			why = "is not in service: " + now.NotInServiceWhy
+		case now.Release != s.r.Plan.Kernel.Release:
+			why = "runs " + now.Release
+		default:
+			continue
+		}
+		return fmt.Sprintf("%s committed and %s", h.ID, why)
+	}
+	return ""
 }
 
 func joinHosts(ids []fleet.HostID, most int) string {

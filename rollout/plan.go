@@ -66,8 +66,8 @@ type Excluded struct {
 }
 
 // MakePlan plans a rollout of k over the selected hosts, which it does not modify. approved says whether a type
-// needs no canaries any more. The salt (the rollout's id) decides who goes first, so that it is not always the
-// same hosts; equal arguments give equal plans. It returns an error when nobody can take part.
+// needs no canaries any more. The salt (the kernel's checksum) decides who goes first, so that it is not always
+// the same hosts; equal arguments give equal plans. It returns an error when nobody can take part.
 func MakePlan(spec Spec, k fleet.Kernel, hosts []fleet.Host, approved func(fleet.HostTypeID) bool, salt string) (Plan, error) {
 	p := Plan{Kernel: k}
 	byType := map[fleet.HostTypeID][]fleet.Host{}
@@ -98,7 +98,7 @@ func (p *Plan) place(spec Spec, byType map[fleet.HostTypeID][]fleet.Host, approv
 	for _, t := range slices.Sorted(maps.Keys(byType)) {
 		hs := byType[t]
 		slices.SortFunc(hs, func(a, b fleet.Host) int {
-			return cmp.Or(ran(a, p.Kernel)-ran(b, p.Kernel), cmp.Compare(draw(salt, a.ID), draw(salt, b.ID)), cmp.Compare(a.ID, b.ID))
+			return cmp.Or(late(a, p.Kernel)-late(b, p.Kernel), cmp.Compare(draw(salt, a.ID), draw(salt, b.ID)), cmp.Compare(a.ID, b.ID))
 		})
 		tp := TypePlan{ID: t, Description: hs[0].Type.String(), Hosts: len(hs)}
 		for i, h := range hs {
@@ -183,9 +183,10 @@ func nobody(selected int, ex []Excluded) error {
 	return e
 }
 
-// ran is 1 for a host that runs k already, though not by default: it goes last, for as a canary it would show nothing.
-func ran(h fleet.Host, k fleet.Kernel) int {
-	if h.Now.Release == k.Release {
+// late says who goes last in its type, for as a canary it would show nothing: a host that runs k already, though not
+// by default, or one that is not in service.
+func late(h fleet.Host, k fleet.Kernel) int {
+	if h.Now.Release == k.Release || !h.Now.InService {
 		return 1
 	}
 	return 0

@@ -33,6 +33,9 @@ func (s *stepper) waitsFor() string {
 	if cur := st.Stages[st.Stage]; !cur.SoakUntil.IsZero() && s.now.Before(cur.SoakUntil) {
 		return fmt.Sprintf("soaking until %s", cur.SoakUntil.UTC().Format("15:04:05Z"))
 	}
+	if why := s.unwell(); why != "" {
+		return why + "; the next stage waits for it"
+	}
 	if st.Stage == 0 {
 		return s.countCanaries().String()
 	}

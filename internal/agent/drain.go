@@ -26,7 +26,7 @@ func (a *Agent) drain(ctx context.Context, o operation, n now) result {
 		if !r.OK {
 			o.goBack(fleet.PhaseFailed, &fleet.Problem{
 				Cause: fleet.CauseDrain, What: p.Name() + ": " + r.What, Expected: "exit code 0 within " + p.Timeout.String(),
-				Evidence: r.Output, Next: "run it by hand: " + strings.Join(p.Argv, " "),
+				Evidence: r.Output, Next: "run it by hand: " + p.Command(),
 			}, a.now())
 			return result{next: &o}
 		}

@@ -178,7 +178,7 @@ func (t *trial) programs(ctx context.Context) {
 				return pass("exit code 0")
 			}
 			v := fail(r.What+lastLine(r.Output), "exit code 0 within "+p.Timeout.String())
-			v.evidence, v.next = r.Output, "run it by hand: "+strings.Join(p.Argv, " ")
+			v.evidence, v.next = r.Output, "run it by hand: "+p.Command()
 			return v
 		})
 	}

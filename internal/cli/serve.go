@@ -103,7 +103,10 @@ func begin(ctx context.Context, st store.Store, halt *stop.Stop, cfg ServerConfi
 	if err := halt.Set(stop.Order{Who: "control plane", Why: start.Moved, At: time.Now()}); err != nil {
 		return start, err
 	}
-	return start, st.Update(ctx, func(tx store.Tx) error { return tx.SettleMove() })
+	return start, st.Update(ctx, func(tx store.Tx) error {
+		_, err := tx.AppendEvent(store.Event{At: time.Now(), Who: "control", Kind: "stop.set", What: "everything is stopped", Why: start.Moved})
+		return errors.Join(err, tx.SettleMove())
+	})
 }
 
 // placeOf says where a data directory lies: a copy of it, or of its disk, lies elsewhere.

@@ -281,17 +281,16 @@ func TestAbortAndRollback(t *testing.T) {
 // TestWaveWaitsForWhoCommitted: a host that committed and then fell silent is no success; the next wave waits for it.
 func TestWaveWaitsForWhoCommitted(t *testing.T) {
 	h := newHouse(t, "a", "a", "a")
-	r := h.start(operator.RolloutSpec{})
-	var gone *simHost
-	if !h.run(time.Hour, func() bool {
-		for _, s := range h.hosts {
-			if s.deflt == newRelease && !s.outOfService {
-				gone = s
-			}
-		}
-		return gone != nil
-	}) {
+	soak := 10 * time.Minute // longer than it takes to notice that a host is silent
+	r := h.start(operator.RolloutSpec{Soak: &soak})
+	if !h.run(time.Hour, func() bool { return !h.rollout(r.ID).Stages[0].SoakUntil.IsZero() }) {
 		t.Fatal(h.dump())
+	}
+	var gone *simHost
+	for _, s := range h.hosts {
+		if s.deflt == newRelease {
+			gone = s
+		}
 	}
 	gone.down = true
 	h.run(time.Hour, nil)

@@ -264,7 +264,10 @@ func (h *house) start(spec operator.RolloutSpec) operator.Rollout {
 	h.t.Helper()
 	h.run(5*time.Second, nil) // everybody has been heard
 	soak := 10 * time.Second
-	spec.Kernel, spec.Soak = "new", &soak
+	spec.Kernel = "new"
+	if spec.Soak == nil {
+		spec.Soak = &soak
+	}
 	if spec.ReturnWithin == 0 {
 		spec.ReturnWithin = 2 * time.Minute
 	}

@@ -53,6 +53,18 @@ type Program struct {
 // Name is how people call it: "redis drain".
 func (p Program) Name() string { return p.App + " " + string(p.Kind) }
 
+// Command is the program as one would type it into a shell.
+func (p Program) Command() string {
+	words := make([]string, len(p.Argv))
+	for i, a := range p.Argv {
+		words[i] = a
+		if a == "" || strings.Trim(a, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=@%+,") != "" {
+			words[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(words, " ")
+}
+
 // Set is every application's programs, by name of the file.
 type Set struct {
 	programs []Program

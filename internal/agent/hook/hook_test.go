@@ -159,3 +159,16 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestCommandCanBePasted(t *testing.T) {
+	for want, argv := range map[string][]string{
+		"/bin/true":                    {"/bin/true"},
+		`/bin/sh -c 'echo "$HOME"; x'`: {"/bin/sh", "-c", `echo "$HOME"; x`},
+		`echo 'it'\''s' ''`:            {"echo", "it's", ""},
+		"curl -fsS 'http://h:80/?a=b'": {"curl", "-fsS", "http://h:80/?a=b"},
+	} {
+		if got := (hook.Program{Argv: argv}).Command(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}

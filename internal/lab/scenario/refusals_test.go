@@ -47,7 +47,7 @@ func refusals(b *bench, host string, k lab.Kernel) {
 				b.t.Errorf("%s: says %q, which does not name %q", what, said, s)
 			}
 		}
-		if got, d := b.release(host); got != release || d != def {
+		if got, d := b.release(host); got != release || d != def && !strings.Contains(d, release) {
 			b.t.Errorf("%s: %s runs %s, default %q; it was %s, %q", what, host, got, d, release, def)
 		}
 		b.untilHeard()
@@ -58,7 +58,8 @@ func refusals(b *bench, host string, k lab.Kernel) {
 	mend()
 
 	// dpkg's own kind of lock, held by somebody else.
-	b.on(host, `systemd-run --unit=lab-holds-dpkg perl -e 'use Fcntl; open(F, "+>>", "/var/lib/dpkg/lock-frontend"); fcntl(F, F_SETLK, pack("s s l! l! i", F_WRLCK, 0, 0, 0, 0)) or die; sleep 3000'; sleep 1`)
+	b.on(host, `systemd-run --unit=lab-holds-dpkg perl -e 'use Fcntl; open(F, "+>>", "/var/lib/dpkg/lock-frontend") or die; $lock = pack("ssx4qqlx4", F_WRLCK, 0, 0, 0, 0); fcntl(F, F_SETLK, $lock) or die; sleep 3000'
+		for i in $(seq 30); do grep -q ":$(stat -c %i /var/lib/dpkg/lock-frontend) " /proc/locks && exit 0; sleep 1; done; exit 1`)
 	offer("a held dpkg lock", fleet.PhaseRefused, fleet.CauseRefused, "dpkg", "perl")
 	b.on(host, "systemctl stop lab-holds-dpkg")
 
