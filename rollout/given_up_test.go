@@ -83,6 +83,9 @@ func TestNextHostSpeaksForAGivenUpCanary(t *testing.T) {
 func TestApprovalThatEndsIsSaid(t *testing.T) {
 	r, snap := smallWorld(t, 3)
 	snap.Ops["h0"] = []fleet.Operation{{ID: "op-1", Host: "h0", Release: newRelease, Phase: fleet.PhaseCommitted}}
+	now := snap.Hosts["h0"]
+	now.Release = newRelease
+	snap.Hosts["h0"] = now
 	r.State.Stage = 1
 	if ds, _ := Step(snap, noon); len(ds) != 0 {
 		t.Errorf("no approval, decided %+v", ds)
