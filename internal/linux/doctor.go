@@ -93,7 +93,7 @@ func (h *Host) doctorSpace() Finding {
 	if err := unix.Statfs(h.path("/boot"), &st); err != nil {
 		return Finding{"boot-space", Fail, fmt.Sprintf("look how full /boot is: %v", err), "is /boot mounted?"}
 	}
-	free := st.Bfree * uint64(st.Bsize)
+	free := st.Bavail * uint64(st.Bsize)
 	saw := fmt.Sprintf("%d MiB are free in /boot", free>>20)
 	if free < lowBoot {
 		return Finding{"boot-space", Warn, saw, "remove kernels that are not used any more: apt-get autoremove --purge"}

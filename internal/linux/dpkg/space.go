@@ -19,7 +19,7 @@ const (
 // volume is one file system's room.
 type volume struct {
 	id         uint64 // of the device
-	free       uint64 // bytes for root
+	free       uint64 // bytes that df calls available; what is reserved for root is for root's bad day, not for us
 	freeInodes uint64 // 0 with noInodes: the file system does not count them
 	noInodes   bool
 }
@@ -30,7 +30,7 @@ func volumeOf(path string) (volume, error) {
 	if err := errors.Join(unix.Stat(path, &st), unix.Statfs(path, &fs)); err != nil {
 		return volume{}, err
 	}
-	return volume{id: st.Dev, free: fs.Bfree * uint64(fs.Bsize), freeInodes: fs.Ffree, noInodes: fs.Files == 0}, nil
+	return volume{id: st.Dev, free: fs.Bavail * uint64(fs.Bsize), freeInodes: fs.Ffree, noInodes: fs.Files == 0}, nil
 }
 
 // roomFor says what is too small for as, beside the running kernel.
