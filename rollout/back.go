@@ -37,7 +37,7 @@ func (s *stepper) rollback() {
 		}
 	}
 	if complete {
-		s.decide(Finish{OutcomeRolledBack, "every host that had committed is back on its previous kernel, or was given up by a person"})
+		s.decide(Finish{OutcomeRolledBack, "every host that had committed is back on its previous kernel, has got another one since, or was given up by a person"})
 	}
 }
 
@@ -59,6 +59,12 @@ func (s *stepper) backTo(h fleet.HostID) string {
 		}
 	}
 	return from
+}
+
+// GoesBack says whether a rollback would have any host to bring back.
+func GoesBack(v View) bool {
+	s := &stepper{v: v, r: v.Rollout()}
+	return slices.ContainsFunc(s.r.Plan.Hosts, func(h PlanHost) bool { return s.backTo(h.ID) != "" })
 }
 
 // movedOn says whether h neither runs the rollout's kernel nor will at its next plain boot.

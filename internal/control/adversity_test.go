@@ -32,6 +32,40 @@ func TestRollbackDoesNotReopenUnderAnother(t *testing.T) {
 	}
 }
 
+// TestRollbackWithNobodyToBringBack: the hosts have got a newer kernel; to call the older rollout rolled back would be a lie.
+func TestRollbackWithNobodyToBringBack(t *testing.T) {
+	h := newHouse(t, "a", "a")
+	first := h.start(operator.RolloutSpec{})
+	if !h.run(time.Hour, h.status(first.ID, "done")) {
+		t.Fatal(h.dump())
+	}
+	h.addKernel("newer", "6.12.200-cloud-amd64")
+	soak := time.Second
+	second, err := h.c.StartRollout(t.Context(), "ada", operator.RolloutSpec{Kernel: "newer", Soak: &soak}, "", h.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !h.run(time.Hour, h.status(second.ID, "done")) {
+		t.Fatal(h.dump())
+	}
+	_, err = h.c.ChangeRollout(t.Context(), "ada", operator.Change{Rollout: first.ID, Action: "rollback", Why: "x"}, h.now)
+	if err == nil || !strings.Contains(err.Error(), "no host that it brought to "+newRelease+" runs that now") {
+		t.Errorf("rollback: %v", err)
+	}
+	// Once the newer one is rolled back, there is something to bring back.
+	for _, r := range []operator.Rollout{second, first} {
+		h.change(operator.Change{Rollout: r.ID, Action: "rollback", Why: "x"})
+		if !h.run(time.Hour, h.status(r.ID, "rolled-back")) {
+			t.Fatalf("%s\n%s", h.rollout(r.ID).Next, h.dump())
+		}
+	}
+	for _, s := range h.hosts {
+		if s.release != oldRelease || s.deflt != oldRelease {
+			t.Errorf("%s runs %s, default %s", s.id, s.release, s.deflt)
+		}
+	}
+}
+
 func (h *house) addKernel(id fleet.KernelID, release string) {
 	h.t.Helper()
 	if err := h.st.Update(h.t.Context(), func(tx store.Tx) error {

@@ -199,6 +199,10 @@ func (c *Control) ChangeRollout(ctx context.Context, who string, ch operator.Cha
 			return refusedAs(err)
 		}
 		if ended { // and is open again
+			if !rollout.GoesBack(o) {
+				return refused(fmt.Sprintf("%s rollout %s", a.Kind, row.ID), "", fmt.Errorf("no host that it brought to %s runs that now", o.r.Plan.Kernel.Release),
+					"see what they run with: kernwave hosts")
+			}
 			if err := o.refuseOverlap(fmt.Sprintf("%s rollout %s", a.Kind, row.ID)); err != nil {
 				return err
 			}
