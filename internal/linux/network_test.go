@@ -152,13 +152,19 @@ func askOverLink(t *testing.T) {
 		}
 		return ok
 	}
-	for gateway, want := range map[string]bool{"192.0.2.1": true, "192.0.2.77": false, "fe80::1": true, "fe80::77": false} {
-		d := 10 * time.Second // our own link-local address needs a second or two before it may be used
-		if !want {
-			d = time.Second
-		}
-		if got := ask(gateway, d); got != want {
-			t.Errorf("%s answers: %v, want %v", gateway, got, want)
+	// Those that answer come first: our own link-local address needs a second or two before it may be used.
+	for _, c := range []struct {
+		gateway string
+		within  time.Duration
+		want    bool
+	}{
+		{"192.0.2.1", 10 * time.Second, true},
+		{"fe80::1", 10 * time.Second, true},
+		{"192.0.2.77", time.Second, false},
+		{"fe80::77", time.Second, false},
+	} {
+		if got := ask(c.gateway, c.within); got != c.want {
+			t.Errorf("%s answers: %v, want %v", c.gateway, got, c.want)
 		}
 	}
 	// The router goes: an answer of a moment ago is worth nothing.
