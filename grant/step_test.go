@@ -117,6 +117,14 @@ func TestStep(t *testing.T) {
 			},
 			[]Decision{Renew{"g-1", noon.Add(life)}, End{"g-4", "d", "in service again"}}, "",
 		},
+		{
+			"an operation that holds a grant gets no second one, not even where nothing limits it",
+			View{
+				Requests: []Request{{Operation: "op-1", Host: "a", Groups: web}},
+				Grants:   []Grant{{ID: "g-1", Operation: "op-1", Host: "a", ExpiresAt: noon.Add(life)}},
+			},
+			nil, "",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.v.Life = life

@@ -134,6 +134,18 @@ func TestLostHostIsNamed(t *testing.T) {
 	}
 }
 
+// TestReadyHostsAreToldApart: a host that is ready waits for its grant, perhaps for ever; that is no work.
+func TestReadyHostsAreToldApart(t *testing.T) {
+	r, snap := smallWorld(t, 2)
+	snap.Approvals["a"] = "trial passed"
+	r.State.Stage = 1
+	snap.Ops["h0"] = []fleet.Operation{{ID: "op-1", Host: "h0", Release: newRelease, Phase: fleet.PhasePrepared}}
+	snap.Ops["h1"] = []fleet.Operation{{ID: "op-2", Host: "h1", Release: newRelease, Phase: fleet.PhaseTrial}}
+	if w := WaitsFor(snap, noon); !strings.Contains(w, "1 host at work, 1 host ready to leave service") || !strings.Contains(w, "kernwave why h0") {
+		t.Errorf("waits for %q", w)
+	}
+}
+
 // TestRollbackCountsItsOwnHosts: on the way back a committed host is one that still has to go.
 func TestRollbackCountsItsOwnHosts(t *testing.T) {
 	r, snap := smallWorld(t, 3)

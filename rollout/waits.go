@@ -45,6 +45,7 @@ func (s *stepper) waitsFor() string {
 // counts says how many hosts are where, and names what needs somebody.
 type counts struct {
 	busy, wait int
+	ready      []string // hosts that wait for a grant
 	stuck      []string
 	more       int // stuck, and not named
 }
@@ -64,7 +65,11 @@ func (c *counts) needs(who, why string) {
 // come back.
 func (s *stepper) working(c *counts, op fleet.Operation) {
 	if s.v.Host(op.Host).Unheard.IsZero() || s.rebooting(op) && op.Problem == nil {
-		c.busy++
+		if op.Phase == fleet.PhasePrepared && op.Word == fleet.WordNone {
+			c.ready = append(c.ready, string(op.Host))
+		} else {
+			c.busy++
+		}
 		return
 	}
 	c.needs(string(op.Host), s.explainOpen(op, nil).Why)
@@ -144,6 +149,9 @@ func (c counts) String() string {
 	var parts []string
 	if c.busy > 0 {
 		parts = append(parts, hosts(c.busy)+" at work")
+	}
+	if n := len(c.ready); n > 0 {
+		parts = append(parts, fmt.Sprintf("%s ready to leave service when the budget lets them (see kernwave why %s)", hosts(n), c.ready[0]))
 	}
 	if c.wait > 0 {
 		parts = append(parts, hosts(c.wait)+" whose turn comes")

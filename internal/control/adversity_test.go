@@ -140,6 +140,33 @@ func TestGrantWithoutItsOperation(t *testing.T) {
 	}
 }
 
+// TestSilentHostUsesTheBudgetUp: also one that no rollout has, from the start of the control plane on.
+func TestSilentHostUsesTheBudgetUp(t *testing.T) {
+	h := newHouse(t, "a", "a")
+	h.run(5*time.Second, nil)
+	h.hosts[1].down = true
+	h.run(5*time.Minute, nil)
+	h.restart()
+	r := h.start(operator.RolloutSpec{Selector: "id=h0"})
+	h.run(10*time.Minute, nil)
+	if n := len(h.hosts[0].reboots); n != 0 {
+		t.Fatalf("%d reboots while another host of the type is silent\n%s", n, h.dump())
+	}
+	why, err := h.c.WhyHost(t.Context(), "h0", h.now)
+	if err != nil || !strings.Contains(why.Why, "budget spent") || !strings.Contains(why.Why, "h1 is silent since") {
+		t.Errorf("why h0: %+v, %v", why, err)
+	}
+	if got := h.rollout(r.ID).Next; !strings.Contains(got, "see kernwave why h0") {
+		t.Errorf("it waits for %q", got)
+	}
+	if _, err := h.c.SetHostStatus(t.Context(), "ada", "h1", fleet.StatusRetired, "gone", h.now); err != nil {
+		t.Fatal(err)
+	}
+	if !h.run(time.Hour, h.status(r.ID, "done")) {
+		t.Fatalf("%s\n%s", h.rollout(r.ID).Next, h.dump())
+	}
+}
+
 // TestMaintenanceInTheMiddle: in every phase a person may take a host out and give it back; the rollout still ends,
 // nobody keeps a grant, and nobody reboots twice without having come back.
 func TestMaintenanceInTheMiddle(t *testing.T) {
