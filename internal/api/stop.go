@@ -44,8 +44,12 @@ func (s fleetService) Stop(ctx context.Context, req *connect.Request[kwv1.StopRe
 		select {
 		case err := <-set:
 			if err != nil {
-				s.Log.ErrorContext(ctx, "the stop would not survive a restart", "err", err, "next", "mend the disk, then stop again")
-				res.Warnings = append(res.Warnings, "the stop would not survive a restart: "+err.Error())
+				s.Log.ErrorContext(ctx, "the stop is not written down", "err", err, "next", "mend the disk, then stop again")
+				warning := err.Error()
+				if !errors.Is(err, stop.ErrReasonLost) {
+					warning = "the stop would not survive a restart: " + warning
+				}
+				res.Warnings = append(res.Warnings, warning)
 			}
 			set = nil
 		case err := <-event:

@@ -19,13 +19,17 @@ import (
 
 // Stop is the stop of one control plane. Its methods may be called from any goroutine.
 type Stop struct {
-	path string
+	path    string
+	durably func(path string, b []byte) error // writeDurably; tests let it fail
 
 	write sync.Mutex // one writer of the file at a time
 
 	mu    sync.RWMutex // never held over I/O: Stopped must not wait for a sick disk
 	order *Order
 }
+
+// ErrReasonLost is in the error of a Set that stopped everything for good, but could not write down who and why.
+var ErrReasonLost = errors.New("a restart would forget who and why")
 
 // Order is who stopped everything, why and when.
 type Order struct {
@@ -42,7 +46,7 @@ func (o Order) String() string {
 // Open reads the file "stop" in dir. A file that is there but cannot be read or understood counts as a stop: that
 // somebody wanted one is all that matters.
 func Open(dir string) *Stop {
-	s := &Stop{path: filepath.Join(dir, "stop")}
+	s := &Stop{path: filepath.Join(dir, "stop"), durably: writeDurably}
 	b, err := os.ReadFile(s.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -70,7 +74,7 @@ func (s *Stop) Stopped() (why string, stopped bool) {
 }
 
 // Set stops everything. From its beginning on Stopped says so, whatever happens to the file. An error means that
-// the stop would not survive a restart. A second Set replaces who, why and when.
+// the stop would not survive a restart, or with [ErrReasonLost] that its reason would not. A second Set replaces who, why and when.
 func (s *Stop) Set(o Order) error { return s.SetNow(o, func() {}) }
 
 // SetNow is Set, and calls inForce as soon as Stopped says so: the disk may not answer for a long time.
@@ -93,7 +97,14 @@ func (s *Stop) SetNow(o Order, inForce func()) error {
 	if err != nil {
 		return fmt.Errorf("encode the stop: %w", err)
 	}
-	if err := writeDurably(s.path, append(b, '\n')); err != nil {
+	if err := s.durably(s.path, append(b, '\n')); err != nil {
+		// A full disk often has room for a name. An empty file is a stop too: see Open.
+		if touch(s.path) == nil {
+			return &fleet.Error{
+				Op: "write who stopped everything, and why, to " + s.path, Err: fmt.Errorf("%w: %w", ErrReasonLost, err),
+				Next: "everything is stopped, also after a restart: mend the disk, then stop again, so that it knows who and why",
+			}
+		}
 		return &fleet.Error{
 			Op: "write the stop file " + s.path, Err: err,
 			Next: "everything is stopped, but only until the control plane restarts: mend the disk, then stop again",
@@ -143,6 +154,15 @@ func writeDurably(path string, b []byte) error {
 		return err
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// touch makes sure that there is a file, without needing room for its content.
+func touch(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), syncDir(filepath.Dir(path)))
 }
 
 func syncDir(dir string) error {

@@ -1,6 +1,7 @@
 package stop
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,6 +79,27 @@ func TestAStopIsInForceWithoutTheDisk(t *testing.T) {
 	}
 	if _, is := s.Stopped(); !is || !inForce {
 		t.Errorf("stopped %v, at once %v; want both", is, inForce)
+	}
+}
+
+// TestAStopOnAFullDiskSurvivesARestart: a disk without room for the reason still holds that there was a stop.
+func TestAStopOnAFullDiskSurvivesARestart(t *testing.T) {
+	dir := t.TempDir()
+	s := Open(dir)
+	full := errors.New("no space left on device")
+	s.durably = func(string, []byte) error { return full }
+	if err := s.Set(Order{Who: "alice", Why: "smoke", At: at}); !errors.Is(err, full) || !errors.Is(err, ErrReasonLost) {
+		t.Errorf("set: %v", err)
+	}
+	if why, is := s.Stopped(); !is || !strings.Contains(why, "smoke") {
+		t.Errorf("now: %v, %q", is, why)
+	}
+	s = Open(dir)
+	if why, is := s.Stopped(); !is || !strings.Contains(why, "damaged") {
+		t.Errorf("after a restart: %v, %q", is, why)
+	}
+	if err := s.Lift(); err != nil {
+		t.Error(err)
 	}
 }
 
