@@ -2,6 +2,7 @@ package control
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -137,6 +138,81 @@ func TestGrantWithoutItsOperation(t *testing.T) {
 	}
 	if !h.run(time.Hour, h.status(r.ID, "done")) {
 		t.Fatalf("%s\n%s", h.rollout(r.ID).Next, h.dump())
+	}
+}
+
+// TestConfirmAsksForTheGrant: the last moment needs this host's grant for this operation, and a live one.
+func TestConfirmAsksForTheGrant(t *testing.T) {
+	h := newHouse(t, "a", "b")
+	h.start(operator.RolloutSpec{})
+	drained := func(s *simHost) bool { return s.op != nil && s.op.Phase == fleet.PhaseDrained }
+	if !h.run(time.Minute, func() bool { return drained(h.hosts[0]) && drained(h.hosts[1]) }) {
+		t.Fatal(h.dump())
+	}
+	gs := h.liveGrants()
+	slices.SortFunc(gs, func(a, b store.Grant) int { return strings.Compare(string(a.Host), string(b.Host)) })
+	mine, other := gs[0], gs[1]
+	ask := func(g fleet.GrantID, want string) {
+		t.Helper()
+		a, err := h.c.ConfirmReboot(t.Context(), mine.Host, mine.Operation, g, h.now)
+		if err != nil || a.Yes != (want == "") || !strings.Contains(a.WhyNot, want) {
+			t.Errorf("confirm under %s: %+v, %v; want %q", g, a, err, want)
+		}
+	}
+	put := func(g store.Grant) {
+		t.Helper()
+		if err := h.st.Update(t.Context(), func(tx store.Tx) error { return tx.PutGrant(g) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask(other.ID, "is for another operation")
+	ended := mine
+	ended.EndedAt, ended.EndedWhy = h.now, "a person took the host out"
+	put(ended)
+	ask(mine.ID, "has ended: a person took the host out")
+	late := mine
+	late.ExpiresAt = h.now
+	put(late)
+	ask(mine.ID, "ran out")
+	put(mine)
+	ask(mine.ID, "")
+}
+
+// lateStop comes after so many questions.
+type lateStop struct{ after int }
+
+func (s *lateStop) Stopped() (string, bool) {
+	s.after--
+	return "stopped by ada: fire", s.after < 0
+}
+
+// TestStopWhileConfirming: a stop at any instant of the last-moment answer takes it back.
+func TestStopWhileConfirming(t *testing.T) {
+	h := newHouse(t, "a")
+	h.start(operator.RolloutSpec{})
+	if !h.run(time.Minute, func() bool { return h.hosts[0].op != nil && h.hosts[0].op.Phase == fleet.PhaseDrained }) {
+		t.Fatal(h.dump())
+	}
+	g := h.liveGrants()[0]
+	for after := 0; ; after++ {
+		stop := &lateStop{after}
+		c, err := New(h.c.cfg, h.st, stop, h.c.log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := c.ConfirmReboot(t.Context(), g.Host, g.Operation, g.ID, h.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stop.after >= 0 { // it never came
+			if after < 2 || !a.Yes {
+				t.Errorf("asked %d times, answer %+v", after-stop.after, a)
+			}
+			return
+		}
+		if a.Yes {
+			t.Errorf("yes, though everything was stopped before question %d", after+1)
+		}
 	}
 }
 
