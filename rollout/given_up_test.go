@@ -134,6 +134,19 @@ func TestLostHostIsNamed(t *testing.T) {
 	}
 }
 
+// TestAnomalyWhileSoaking: what a soak is for.
+func TestAnomalyWhileSoaking(t *testing.T) {
+	r, snap := smallWorld(t, 2)
+	snap.Approvals["a"] = "trial passed"
+	snap.Ops["h0"] = []fleet.Operation{{ID: "op-1", Host: "h0", Release: newRelease, Phase: fleet.PhaseFellBack,
+		Problem: &fleet.Problem{Cause: fleet.CauseNotBooted, What: "came back on the old kernel"}}}
+	r.State.Stages[0].SoakUntil = noon.Add(time.Hour)
+	ds, _ := Step(snap, noon)
+	if !has(ds, func(Pause) bool { return true }) || !has(ds, func(Raise) bool { return true }) || !has(ds, func(h Hold) bool { return h.Host == "h0" }) {
+		t.Errorf("decided %+v; want the anomaly raised, the host held and the rollout paused", ds)
+	}
+}
+
 // TestReadyHostsAreToldApart: a host that is ready waits for its grant, perhaps for ever; that is no work.
 func TestReadyHostsAreToldApart(t *testing.T) {
 	r, snap := smallWorld(t, 2)

@@ -2,6 +2,7 @@ package control
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -176,6 +177,103 @@ func TestConfirmAsksForTheGrant(t *testing.T) {
 	ask(mine.ID, "ran out")
 	put(mine)
 	ask(mine.ID, "")
+}
+
+// TestAnswerHoldsNoDeadGrant: what a check-in is told of a grant is true at that moment.
+func TestAnswerHoldsNoDeadGrant(t *testing.T) {
+	h := newHouse(t, "a")
+	h.start(operator.RolloutSpec{})
+	s := h.hosts[0]
+	if !h.run(time.Minute, func() bool { return s.op != nil && s.op.Phase == fleet.PhaseDraining }) {
+		t.Fatal(h.dump())
+	}
+	g := h.liveGrants()[0]
+	ask := func(now time.Time) fleet.DesiredOperation {
+		t.Helper()
+		f := s.facts()
+		d, err := h.c.CheckIn(t.Context(), fleet.Report{Host: s.id, FactsHash: f.Hash(), Operation: s.op,
+			Now: fleet.HostState{BootID: "h0-1", Release: s.release, NotInServiceWhy: "in an operation"}}, now)
+		if err != nil || d.Operation == nil {
+			t.Fatalf("%+v, %v", d, err)
+		}
+		return *d.Operation
+	}
+	if d := ask(h.now); d.Grant == nil || d.Grant.ID != g.ID || d.Grant.Life > h.c.cfg.GrantLife {
+		t.Errorf("live: %+v", d.Grant)
+	}
+	if d := ask(g.ExpiresAt); d.Grant != nil {
+		t.Errorf("run out: %+v", d.Grant)
+	}
+	h.stop.why = "by ada: fire"
+	if d := ask(h.now); d.Grant != nil || d.Word != fleet.WordCancel || !strings.Contains(d.WordWhy, "fire") {
+		t.Errorf("stopped: grant %+v, word %q because %q", d.Grant, d.Word, d.WordWhy)
+	}
+}
+
+// TestStrangePhases: phases that go backwards, that nobody knows, and a journal that is gone are anomalies, and the
+// phase that is kept is one of ours.
+func TestStrangePhases(t *testing.T) {
+	for name, c := range map[string]struct {
+		say  func(op *fleet.OperationReport) *fleet.OperationReport
+		want string
+	}{
+		"backwards": {func(op *fleet.OperationReport) *fleet.OperationReport { op.Phase = fleet.PhasePreparing; return op }, "says preparing after it said"},
+		"unknown":   {func(op *fleet.OperationReport) *fleet.OperationReport { op.Phase = "flying"; return op }, "says flying after it said"},
+		"journal":   {func(*fleet.OperationReport) *fleet.OperationReport { return nil }, "does not know operation"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, "a", "a")
+			r := h.start(operator.RolloutSpec{})
+			var s *simHost
+			if !h.run(time.Minute, func() bool {
+				for _, x := range h.hosts {
+					if x.op != nil && x.op.Phase == fleet.PhaseDraining {
+						s = x
+					}
+				}
+				return s != nil
+			}) {
+				t.Fatal(h.dump())
+			}
+			h.run(2*time.Second, nil) // it has said so
+			was := *s.op
+			was.Phase = fleet.PhaseDraining
+			s.down = true
+			f := s.facts()
+			if _, err := h.c.CheckIn(t.Context(), fleet.Report{Host: s.id, FactsHash: f.Hash(), Operation: c.say(&was),
+				Now: fleet.HostState{BootID: fmt.Sprint(s.id, "-1"), Release: s.release, InService: true}}, h.now); err != nil {
+				t.Fatal(err)
+			}
+			h.run(5*time.Second, nil)
+			got := h.rollout(r.ID)
+			if got.Status != "paused" || !strings.Contains(got.StatusWhy, c.want) {
+				t.Errorf("%s: %s", got.Status, got.StatusWhy)
+			}
+			_, ops, err := h.c.Host(t.Context(), s.id, h.now)
+			if err != nil || !ops[0].Phase.Known() || ops[0].Word != fleet.WordCancel {
+				t.Errorf("operation %+v, %v", ops[0], err)
+			}
+		})
+	}
+}
+
+// TestParkedHostIsGrantedNothing: its agent would not use the grant, and the budget would be spent.
+func TestParkedHostIsGrantedNothing(t *testing.T) {
+	h := newHouse(t, "a")
+	h.start(operator.RolloutSpec{})
+	s := h.hosts[0]
+	if !h.run(time.Minute, func() bool { return s.op != nil }) {
+		t.Fatal(h.dump())
+	}
+	s.parked = "damaged journal"
+	h.run(time.Minute, nil)
+	if n := len(h.events("grant.given")); n != 0 {
+		t.Errorf("%d grants\n%s", n, h.dump())
+	}
+	why, err := h.c.WhyHost(t.Context(), s.id, h.now)
+	if err != nil || !strings.Contains(why.Why, "its agent is parked: damaged journal") {
+		t.Errorf("why: %+v, %v", why, err)
+	}
 }
 
 // lateStop comes after so many questions.

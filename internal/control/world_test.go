@@ -52,6 +52,7 @@ type simHost struct {
 	hangs          bool      // with the new kernel: never comes back
 	fails          bool      // a check, with the new kernel
 	noDrain        bool      // its drain program fails
+	parked         string    // its agent refuses every operation
 	reboots        []time.Time
 	prepared       int
 	outOfService   bool
@@ -164,7 +165,7 @@ func (s *simHost) turn(h *house) {
 	}
 	f := s.facts()
 	r := fleet.Report{Host: s.id, FactsHash: f.Hash(), Facts: f, Operation: s.op, Now: fleet.HostState{
-		BootID: fmt.Sprint(s.id, "-", s.boot), Release: s.release, InService: !s.outOfService,
+		BootID: fmt.Sprint(s.id, "-", s.boot), Release: s.release, InService: !s.outOfService, Parked: s.parked,
 	}}
 	if s.outOfService {
 		r.Now.NotInServiceWhy = "in an operation"
