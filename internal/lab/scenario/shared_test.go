@@ -285,7 +285,7 @@ func badTrials(b *bench, noNetwork, plain lab.Kernel) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if _, err := b.CLI(ctx, "budget", "set", "--by", "type", "--limit", "2"); err != nil {
+	if _, err := b.CLI(ctx, "budget", "set", "type", "2"); err != nil {
 		b.t.Fatal(err)
 	}
 	if err := b.AddKernel(ctx, "nonet", nonet); err != nil {
