@@ -87,10 +87,8 @@ func (c *Control) load(r store.Reader, now time.Time) (*world, error) {
 func (w *world) loadRollout(row store.Rollout) (*openRollout, error) {
 	o := &openRollout{w: w, row: row, ops: map[fleet.HostID][]fleet.Operation{}}
 	o.r.ID = rollout.ID(row.ID)
-	err := errors.Join(
-		json.Unmarshal(row.Spec, &o.r.Spec), json.Unmarshal(row.Plan, &o.r.Plan), json.Unmarshal(row.State, &o.r.State))
-	if err != nil {
-		return nil, fmt.Errorf("read rollout %s: %w", row.ID, err)
+	if err := o.decode(); err != nil {
+		return nil, err
 	}
 	ops, err := w.r.OperationsOf(row.ID)
 	if err != nil {
@@ -101,6 +99,14 @@ func (w *world) loadRollout(row store.Rollout) (*openRollout, error) {
 	}
 	o.approvals, err = approvals(w.r, o.r.Plan.Kernel, w.now)
 	return o, err
+}
+
+// decode reads spec, plan and state out of the row.
+func (o *openRollout) decode() error {
+	if err := errors.Join(json.Unmarshal(o.row.Spec, &o.r.Spec), json.Unmarshal(o.row.Plan, &o.r.Plan), json.Unmarshal(o.row.State, &o.r.State)); err != nil {
+		return fmt.Errorf("read rollout %s: %w", o.row.ID, err)
+	}
+	return nil
 }
 
 // approvals lists the types for which k is approved at now, with the evidence.
