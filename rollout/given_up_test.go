@@ -147,6 +147,52 @@ func TestAnomalyWhileSoaking(t *testing.T) {
 	}
 }
 
+// TestCalledOff: whatever takes the wish away calls an operation off before its reboot, in every phase of it.
+func TestCalledOff(t *testing.T) {
+	for name, change := range map[string]func(*Rollout, *Snapshot){
+		"paused":   func(r *Rollout, _ *Snapshot) { r.State.Paused = "paused by ada" },
+		"stopped":  func(_ *Rollout, s *Snapshot) { s.Stop = "stopped by ada" },
+		"aborted":  func(r *Rollout, _ *Snapshot) { r.State.Goal = GoalAbort },
+		"back":     func(r *Rollout, _ *Snapshot) { r.State.Goal = GoalRollback },
+		"ended":    func(r *Rollout, _ *Snapshot) { r.State.Outcome = OutcomeAborted },
+		"skipped":  func(r *Rollout, _ *Snapshot) { r.State.Skipped = map[fleet.HostID]string{"h0": "ada"} },
+		"left out": func(r *Rollout, _ *Snapshot) { r.State.LeftOut = map[fleet.HostTypeID]string{"a": "ada"} },
+		"maintenance": func(_ *Rollout, s *Snapshot) {
+			s.Hosts["h0"] = HostNow{Status: fleet.StatusMaintenance, InService: true, Type: "a"}
+		},
+	} {
+		for _, p := range fleet.Phases() {
+			if !p.BeforeReboot() {
+				continue
+			}
+			r, snap := smallWorld(t, 2)
+			snap.Ops["h0"] = []fleet.Operation{{ID: "op-1", Host: "h0", Release: newRelease, Phase: p}}
+			change(r, &snap)
+			snap.R = r
+			if ds, _ := Step(snap, noon); !has(ds, func(s Say) bool { return s.Word == fleet.WordCancel && s.Operation == "op-1" }) {
+				t.Errorf("%s in %s: decided %+v; want it called off", name, p, ds)
+			}
+			if ws := Wishes(snap); len(ws) != 0 {
+				t.Errorf("%s in %s: wishes %+v", name, p, ws)
+			}
+			if MayReboot(snap, "op-1", "h0") == "" {
+				t.Errorf("%s in %s: it may reboot", name, p)
+			}
+		}
+	}
+}
+
+// TestRollbackWaitsForHeldHosts: a host that could not go back is no host that is back.
+func TestRollbackWaitsForHeldHosts(t *testing.T) {
+	r, snap := smallWorld(t, 1)
+	snap.Ops["h0"] = []fleet.Operation{{ID: "op-1", Host: "h0", Release: newRelease, FromRelease: oldRelease, Phase: fleet.PhaseCommitted}}
+	snap.Hosts["h0"] = HostNow{Status: fleet.StatusActive, InService: true, Release: newRelease, Type: "a"}
+	r.State.Goal, r.State.Held = GoalRollback, map[fleet.HostID]string{"h0": "refused"}
+	if ds, _ := Step(snap, noon); len(ds) != 0 {
+		t.Errorf("decided %+v; want to wait for a person", ds)
+	}
+}
+
 // TestReadyHostsAreToldApart: a host that is ready waits for its grant, perhaps for ever; that is no work.
 func TestReadyHostsAreToldApart(t *testing.T) {
 	r, snap := smallWorld(t, 2)

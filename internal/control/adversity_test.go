@@ -276,6 +276,88 @@ func TestParkedHostIsGrantedNothing(t *testing.T) {
 	}
 }
 
+// TestApprovalsThatDoNotCount: one that ran out, and one for types that were told apart in another way.
+func TestApprovalsThatDoNotCount(t *testing.T) {
+	h := newHouse(t, "a")
+	h.run(5*time.Second, nil)
+	canaries := func() int {
+		t.Helper()
+		r, err := h.c.PlanRollout(t.Context(), "ada", operator.RolloutSpec{Kernel: "new"}, h.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Stages[0].Hosts
+	}
+	approve := func(version int, until time.Time) {
+		t.Helper()
+		if err := h.st.Update(t.Context(), func(tx store.Tx) error {
+			k, err := tx.Kernel("new")
+			if err != nil {
+				return err
+			}
+			_, err = tx.AppendApproval(store.Approval{Kernel: k.ID, Checksum: k.Checksum(), Type: fleet.TypeOf(*h.hosts[0].facts()).ID,
+				TypeKeyVersion: version, At: h.now, Until: until, Evidence: "trial passed", By: "test"})
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	approve(fleet.TypeKeyVersion, h.now)
+	approve(fleet.TypeKeyVersion+1, h.now.Add(time.Hour))
+	if n := canaries(); n != 1 {
+		t.Errorf("%d canaries, want one: no approval counts", n)
+	}
+	approve(fleet.TypeKeyVersion, h.now.Add(time.Hour))
+	if n := canaries(); n != 0 {
+		t.Errorf("%d canaries of an approved type", n)
+	}
+}
+
+// TestLabelBudget: hosts of two types in one rack leave service one after another.
+func TestLabelBudget(t *testing.T) {
+	h := newHouse(t, "a", "b")
+	h.run(5*time.Second, nil)
+	if err := h.c.SetBudget(t.Context(), "ada", operator.Budget{By: "label:rack", Limit: 1}, h.now); err != nil {
+		t.Fatal(err)
+	}
+	r := h.start(operator.RolloutSpec{})
+	if !h.run(time.Hour, func() bool {
+		if h.hosts[0].outOfService && h.hosts[1].outOfService {
+			t.Fatalf("both are out\n%s", h.dump())
+		}
+		return h.status(r.ID, "done")()
+	}) {
+		t.Fatalf("%s\n%s", h.rollout(r.ID).Next, h.dump())
+	}
+	if n := len(h.events("operation.word")); n < 2 {
+		t.Errorf("%d events tell of words, want each commit's", n)
+	}
+}
+
+// TestBudgetKeepsToThePlannedType: hosts that name themselves anew in the middle do not double their budget.
+func TestBudgetKeepsToThePlannedType(t *testing.T) {
+	h := newHouse(t, "a", "a", "a", "a")
+	r := h.start(operator.RolloutSpec{})
+	if !h.run(time.Hour, func() bool { return h.rollout(r.ID).Stage == 4 && len(h.liveGrants()) > 0 }) {
+		t.Fatal(h.dump())
+	}
+	for i, s := range h.hosts {
+		s.model = fmt.Sprint("renamed-", i)
+	}
+	h.run(5*time.Minute, func() bool {
+		out := 0
+		for _, s := range h.hosts {
+			if s.outOfService {
+				out++
+			}
+		}
+		if out > 1 {
+			t.Fatalf("%d of one planned type are out\n%s", out, h.dump())
+		}
+		return false
+	})
+}
+
 // lateStop comes after so many questions.
 type lateStop struct{ after int }
 
