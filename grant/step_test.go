@@ -118,6 +118,14 @@ func TestStep(t *testing.T) {
 			[]Decision{Renew{"g-1", noon.Add(life)}, End{"g-4", "d", "in service again"}}, "",
 		},
 		{
+			"stopped: a grant that is still wanted is not renewed",
+			View{
+				Stopped: "by ada: fire", Budgets: byType, Requests: []Request{{Operation: "op-1", Host: "a", Groups: web}},
+				Grants: []Grant{{ID: "g-1", Operation: "op-1", Host: "a", ExpiresAt: noon.Add(life / 2)}},
+			},
+			nil, "",
+		},
+		{
 			"an operation that holds a grant gets no second one, not even where nothing limits it",
 			View{
 				Requests: []Request{{Operation: "op-1", Host: "a", Groups: web}},
