@@ -22,7 +22,7 @@ type machine struct {
 
 func newMachine(t *testing.T, cmdline, uptime string) *machine {
 	t.Helper()
-	m := &machine{t: t, root: t.TempDir(), bin: t.TempDir(), shell: []string{"sh"}, patience: "0"}
+	m := &machine{t: t, root: t.TempDir(), bin: t.TempDir(), shell: []string{"sh"}, patience: "1"}
 	for _, d := range []string{"proc/sys/kernel", "run/kernwave", "var/lib"} {
 		if err := os.MkdirAll(filepath.Join(m.root, d), 0o755); err != nil {
 			t.Fatal(err)
@@ -79,8 +79,10 @@ func (m *machine) run() string {
 const trialLine = "BOOT_IMAGE=/boot/vmlinuz root=x quiet panic=30 kernwave.trial=op-1.a kernwave.deadman=300\n"
 
 func TestDeadManFiresAfterTheDeadline(t *testing.T) {
+	t.Parallel()
 	for _, shell := range [][]string{{"dash"}, {"bash", "--posix"}, {"busybox", "sh"}} {
 		t.Run(shell[0], func(t *testing.T) {
+			t.Parallel()
 			if _, err := exec.LookPath(shell[0]); err != nil {
 				t.Skipf("%s is not installed", shell[0])
 			}
@@ -102,6 +104,7 @@ func TestDeadManFiresAfterTheDeadline(t *testing.T) {
 }
 
 func TestDeadManStandsDown(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, cmdline, passed, says string }{
 		{"checks passed", trialLine, "op-1.a\n", "the checks passed"},
 		{"checks passed, without a newline", trialLine, "op-1.a", "the checks passed"},
@@ -109,6 +112,7 @@ func TestDeadManStandsDown(t *testing.T) {
 		{"no newline", "root=x quiet", "", "no trial"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			m := newMachine(t, c.cmdline, "9999.00 1.0\n")
 			if c.passed != "" {
 				m.write("run/kernwave/checks-passed", c.passed)
@@ -121,6 +125,7 @@ func TestDeadManStandsDown(t *testing.T) {
 }
 
 func TestDeadManWaitsForTheDeadlineAndForItsOwnOperation(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t, trialLine, "12.00 1.0\n")
 	m.write("run/kernwave/checks-passed", "op-of-another-boot\n")
 	noted := "#!/bin/sh\necho >>" + m.root + "/slept\nexec /bin/sleep \"$@\"\n"
@@ -151,8 +156,10 @@ func TestDeadManWaitsForTheDeadlineAndForItsOwnOperation(t *testing.T) {
 }
 
 func TestDeadManWithWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	for name, deadline := range map[string]string{"none": "", "letters": "kernwave.deadman=soon", "empty": "kernwave.deadman=", "negative": "kernwave.deadman=-1", "huge": "kernwave.deadman=99999999999999999999"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			m := newMachine(t, "kernwave.trial=../../etc/x "+deadline+"\n", "900.00 1.0\n")
 			out := m.run()
 			if !strings.Contains(out, "taking 900") || !strings.HasPrefix(m.read("called"), "reboot --force 1\n") {
@@ -166,6 +173,7 @@ func TestDeadManWithWhatCannotBeRead(t *testing.T) {
 }
 
 func TestDeadManIsNotHeldUp(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t, trialLine, "300.00 1.0\n")
 	m.systemctl, m.patience = "exec sleep 600 >/dev/null 2>&1\n", "1" // a service manager that does not answer
 	if err := os.RemoveAll(filepath.Join(m.root, "var")); err != nil {
