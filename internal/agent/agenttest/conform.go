@@ -25,7 +25,7 @@ type Fixture struct {
 func Conform(t *testing.T, open func(*testing.T) Fixture) {
 	part := func(name string, f func(*testing.T, context.Context, Fixture)) {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // update-grub on an emulated machine
 			defer cancel()
 			f(t, ctx, open(t))
 		})

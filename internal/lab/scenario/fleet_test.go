@@ -84,7 +84,7 @@ func newBench(t *testing.T, serverArgs []string, hosts ...rig.Host) *bench {
 }
 
 // conformHost is where the conformance test of internal/linux runs.
-const conformHost = "web-1"
+const conformHost = "web-2"
 
 // onHostTest builds it.
 func onHostTest(t *testing.T, bin string) string {
