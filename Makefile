@@ -20,7 +20,7 @@ test: setup ## everything a change needs: unit, property, fuzz seeds, API, CLI, 
 	scripts/test.sh
 
 test-short: ## what needs no virtual machine; under 3 minutes
-	go vet ./... && go test $(PACKAGES)
+	go vet ./... && go test -short $(PACKAGES)
 
 test-lab: setup ## all lab scenarios, on real virtual machines
 	scripts/test-lab.sh all
@@ -29,7 +29,7 @@ demo: setup ## a real kernel over a small real fleet in waves, then one that pan
 	scripts/demo.sh
 
 race: ## the race detector, where goroutines share state
-	CGO_ENABLED=1 go test -race ./fleet ./rollout ./grant ./internal/control ./internal/agent/...
+	CGO_ENABLED=1 go test -race -short ./fleet ./rollout ./grant ./internal/control ./internal/agent/...
 
 fuzz: ## each fuzz test for 30 seconds
 	scripts/fuzz.sh

@@ -14,7 +14,7 @@ step "unit, property, fuzz seeds, API and CLI tests"
 go test ./... || fail=1
 step "the race detector, where goroutines share state"
 if command -v gcc >/dev/null; then
-  CGO_ENABLED=1 go test -race ./fleet ./rollout ./grant ./internal/control ./internal/agent/... || fail=1
+  CGO_ENABLED=1 go test -race -short ./fleet ./rollout ./grant ./internal/control ./internal/agent/... || fail=1
 else
   echo "skipped: there is no C compiler, which the race detector needs (apt-get install gcc libc6-dev)"
 fi
