@@ -11,11 +11,15 @@ import (
 	"github.com/kernwave/kernwave/internal/operator"
 )
 
+// quietFor is how long nothing may change before a line says so: who reads a log wants to know that it is alive.
+const quietFor = time.Minute
+
 // lineWatch prints one line for each change.
 type lineWatch struct {
 	a     *app
 	last  watched
 	begun bool
+	said  time.Time // when the last line was printed
 }
 
 func (l *lineWatch) show(w watched, now time.Time) error {
@@ -27,6 +31,12 @@ func (l *lineWatch) show(w watched, now time.Time) error {
 	}
 	lines = append(lines, changes(l.last, w, now)...)
 	l.last = w
+	if len(lines) == 0 && now.Sub(l.said) >= quietFor && w.away.since.IsZero() {
+		lines = []string{"no change for " + shortDuration(now.Sub(l.said)) + atWork(w.rollout, now)}
+	}
+	if len(lines) > 0 {
+		l.said = now
+	}
 	for _, line := range lines {
 		if _, err := fmt.Fprintf(l.a.Out, "%s  %s\n", timeText(now), clean(line)); err != nil {
 			return err
@@ -55,6 +65,26 @@ func firstLines(r operator.Rollout) []string {
 		lines = append(lines, "waits for: "+next)
 	}
 	return lines
+}
+
+// atWork names some of the hosts that have something open, and how long they have been at it.
+func atWork(r operator.Rollout, now time.Time) string {
+	const most = 4
+	var parts []string
+	for _, h := range r.Hosts {
+		if h.Operation == nil || h.Operation.Phase.Ended() {
+			continue
+		}
+		if len(parts) == most {
+			parts = append(parts, "and others")
+			break
+		}
+		parts = append(parts, fmt.Sprintf("%s %s for %s", h.ID, h.State, shortDuration(now.Sub(h.Operation.PhaseSince))))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(parts, ", ")
 }
 
 // changes says in one line each what became different.
