@@ -68,7 +68,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.rig.Down()) }()
+	defer func() {
+		if err = errors.Join(err, s.rig.Down()); err == nil {
+			s.say("Done in %s. Nothing is left running; logs are in %s.", time.Since(s.began).Round(time.Second), cfg.Dir)
+		}
+	}()
 
 	s.say("1. A good kernel: %s, while the hosts run %s.", good.Release, base.Release)
 	if err := s.good(ctx, good); err != nil {
@@ -82,7 +86,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := s.bad(ctx, bad); err != nil {
 		return err
 	}
-	s.say("Done in %s. Every host is in service, nothing is left running; logs are in %s.", time.Since(s.began).Round(time.Second), cfg.Dir)
+	s.say("Every host is in service. Ending the hosts and the control plane.")
 	return nil
 }
 
