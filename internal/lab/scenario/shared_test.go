@@ -311,7 +311,11 @@ func badTrials(b *bench, noNetwork, plain lab.Kernel) {
 		{host: "db-2", kernel: "plain", cause: fleet.CauseDeadMan, says: ""},
 	}
 	for i, tr := range trials {
-		trials[i].id = b.start(tr.kernel, "--selector", "id="+tr.host)
+		args := []string{"--selector", "id=" + tr.host}
+		if tr.cause == fleet.CauseDeadMan {
+			args = append(args, "--trial-deadline", "2m") // nobody will speak up in it: the rest is waiting
+		}
+		trials[i].id = b.start(tr.kernel, args...)
 	}
 	for _, tr := range trials {
 		b.until(rolloutLimit, fmt.Sprintf("%s on %s pauses its rollout", tr.kernel, tr.host), func() bool { return b.rollout(tr.id).Status == "paused" })
