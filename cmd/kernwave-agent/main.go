@@ -13,5 +13,5 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	os.Exit(agentcli.Main(ctx, os.Args[1:], agentcli.Streams{Out: os.Stdout, Err: os.Stderr}))
+	os.Exit(agentcli.Main(ctx, os.Args[1:], agentcli.Streams{Out: os.Stdout, Err: os.Stderr}, agentcli.Machine{}))
 }

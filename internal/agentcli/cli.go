@@ -10,12 +10,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"runtime/debug"
 	"strings"
 	"time"
 
 	"github.com/kernwave/kernwave/fleet"
+	"github.com/kernwave/kernwave/internal/agent"
 	"github.com/kernwave/kernwave/internal/agent/daemon"
+	"github.com/kernwave/kernwave/internal/agent/disk"
 	"github.com/kernwave/kernwave/internal/linux"
 	"github.com/kernwave/kernwave/internal/linux/command"
 )
@@ -36,9 +39,28 @@ type Streams struct {
 	Err io.Writer
 }
 
+// Host is the machine as the commands need it.
+type Host interface {
+	agent.System
+	Doctor(context.Context) []Finding
+}
+
+// Finding is one thing that the machine's doctor looked at.
+type Finding = linux.Finding
+
+// Machine is what lies below the program. The zero value is this one; a test puts another under the same commands.
+type Machine struct {
+	// Open looks at the machine below root. Nil: internal/linux.
+	Open func(root string, log *slog.Logger) (Host, error)
+	// Disk and Dial are daemon.Program's.
+	Disk disk.FS
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
 // app is one run of the command line.
 type app struct {
 	Streams
+	machine    Machine
 	name, does string // of the command, and its first line of help
 	flags      *flag.FlagSet
 	config     string
@@ -69,8 +91,8 @@ type usageError struct{ error }
 // errFindings says that doctor found something that fails; it has printed it.
 var errFindings = errors.New("the host cannot take part yet")
 
-// Main runs the command line and returns the exit code.
-func Main(ctx context.Context, args []string, s Streams) int {
+// Main runs the command line on m and returns the exit code.
+func Main(ctx context.Context, args []string, s Streams, m Machine) int {
 	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
 		usage(s.Out)
 		if len(args) == 0 {
@@ -80,14 +102,14 @@ func Main(ctx context.Context, args []string, s Streams) int {
 	}
 	for _, c := range commands() {
 		if c.name == args[0] {
-			return s.report(c.call(ctx, args[1:], s))
+			return s.report(c.call(ctx, args[1:], s, m))
 		}
 	}
 	return s.report(usageError{fmt.Errorf("there is no command %q", args[0])})
 }
 
-func (c cmd) call(ctx context.Context, args []string, s Streams) error {
-	a := &app{Streams: s, name: c.name, does: c.does, flags: flag.NewFlagSet(c.name, flag.ContinueOnError)}
+func (c cmd) call(ctx context.Context, args []string, s Streams, m Machine) error {
+	a := &app{Streams: s, machine: m, name: c.name, does: c.does, flags: flag.NewFlagSet(c.name, flag.ContinueOnError)}
 	a.flags.SetOutput(io.Discard)
 	a.flags.StringVar(&a.config, "config", daemon.DefaultFile, "the settings `file`")
 	a.flags.StringVar(&a.root, "root", "", "work below this `directory` instead of / (for tests)")
@@ -126,8 +148,25 @@ func (a *app) log(level slog.Level) *slog.Logger {
 	return slog.New(slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: level}))
 }
 
-func (a *app) host(log *slog.Logger) (*linux.Host, error) {
+func (a *app) host(log *slog.Logger) (Host, error) {
+	if a.machine.Open != nil {
+		return a.machine.Open(a.root, log)
+	}
 	return linux.New(linux.Config{Root: a.root}, command.Exec{}, log)
+}
+
+// program is what the daemon is told of this binary and the machine below it.
+func (a *app) program() daemon.Program {
+	v, built := buildInfo()
+	return daemon.Program{Version: v, Built: built, Disk: a.machine.Disk, Dial: a.machine.Dial}
+}
+
+// disk is the machine's.
+func (a *app) disk() disk.FS {
+	if a.machine.Disk != nil {
+		return a.machine.Disk
+	}
+	return disk.OS{}
 }
 
 // report prints an error, and what to do next, and chooses the exit code.

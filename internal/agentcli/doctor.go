@@ -10,7 +10,6 @@ import (
 
 	"github.com/kernwave/kernwave/internal/agent/daemon"
 	"github.com/kernwave/kernwave/internal/agent/hook"
-	"github.com/kernwave/kernwave/internal/linux"
 )
 
 // finding is what doctor prints of a linux.Finding, or of its own.
@@ -74,7 +73,7 @@ func doctor(ctx context.Context, a *app, args []string) error {
 }
 
 // ownFindings are about the agent itself: settings, programs, and the way to the control plane.
-func (a *app) ownFindings(ctx context.Context, host *linux.Host, log *slog.Logger) []finding {
+func (a *app) ownFindings(ctx context.Context, host Host, log *slog.Logger) []finding {
 	s, err := daemon.Load(a.config, a.root)
 	if err != nil {
 		return []finding{{"settings", "fail", err.Error(), nextOf(err)}}
@@ -91,8 +90,7 @@ func (a *app) ownFindings(ctx context.Context, host *linux.Host, log *slog.Logge
 	}
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	v, built := buildInfo()
-	enrolled, err := daemon.Reach(ctx, s, daemon.Program{Version: v, Built: built}, host, log)
+	enrolled, err := daemon.Reach(ctx, s, a.program(), host, log)
 	switch {
 	case enrolled == "":
 		fs = append(fs, finding{"enrolment", "fail", "the host has no certificate yet",

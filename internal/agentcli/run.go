@@ -29,9 +29,9 @@ func run(ctx context.Context, a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	v, built := buildInfo()
-	log.InfoContext(ctx, "kernwave-agent starts", "version", v, "server", s.Server)
-	return daemon.Run(ctx, s, daemon.Program{Version: v, Built: built}, sys, log)
+	p := a.program()
+	log.InfoContext(ctx, "kernwave-agent starts", "version", p.Version, "server", s.Server)
+	return daemon.Run(ctx, s, p, sys, log)
 }
 
 // enrol writes the settings, where there are none, and gets the certificate.
@@ -81,8 +81,7 @@ func enrol(ctx context.Context, a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	v, built := buildInfo()
-	host, err := daemon.Enrol(ctx, s, daemon.Program{Version: v, Built: built}, sys, log)
+	host, err := daemon.Enrol(ctx, s, a.program(), sys, log)
 	if err != nil {
 		return err
 	}

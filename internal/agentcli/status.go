@@ -11,7 +11,6 @@ import (
 	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/agent"
 	"github.com/kernwave/kernwave/internal/agent/daemon"
-	"github.com/kernwave/kernwave/internal/agent/disk"
 	"github.com/kernwave/kernwave/internal/agent/identity"
 )
 
@@ -36,18 +35,18 @@ func status(_ context.Context, a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := (disk.OS{}).ReadFile(s.StateDir + "/host.key"); errors.Is(err, fs.ErrPermission) {
+	if _, err := a.disk().ReadFile(s.StateDir + "/host.key"); errors.Is(err, fs.ErrPermission) {
 		return &fleet.Error{Op: "read " + s.StateDir, Err: fs.ErrPermission, Next: "run it as root"}
 	}
 	ans := statusAnswer{Version: 1, Server: s.Server}
-	id, err := identity.Open(disk.OS{}, s.StateDir)
+	id, err := identity.Open(a.disk(), s.StateDir)
 	if err != nil {
 		return err
 	}
 	if id.Enrolled() {
 		ans.Host, ans.Certificate = id.Host(), id.Certificate().NotAfter
 	}
-	records, damaged := agent.History(disk.OS{}, s.StateDir)
+	records, damaged := agent.History(a.disk(), s.StateDir)
 	for _, d := range damaged {
 		ans.Damaged = append(ans.Damaged, d.Error())
 	}
