@@ -5,7 +5,7 @@ BIN := bin
 # What the tests of this repository are, apart from the lab's, which need virtual machines.
 PACKAGES := ./...
 
-.PHONY: help build setup test test-short test-lab demo race fuzz generate fmt lint clean
+.PHONY: help build setup test test-short test-lab demo race fuzz bench-fuzz generate fmt lint clean
 
 help: ## print the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,8 +31,11 @@ demo: setup ## a real kernel over a small real fleet in waves, then one that pan
 race: ## the race detector, where goroutines share state
 	CGO_ENABLED=1 go test -race -short ./fleet ./rollout ./grant ./internal/control ./internal/agent/...
 
-fuzz: ## each fuzz test for 30 seconds
+fuzz: ## each fuzz test for 20 seconds
 	scripts/fuzz.sh
+
+bench-fuzz: ## each fuzz test for 15 minutes: hours; cut short, it goes on where it was. Logs in bench/fuzz
+	FUZZTIME=15m FUZZLOGS=bench/fuzz scripts/fuzz.sh
 
 generate: ## write generated files anew; leaves a clean tree
 	go generate ./...

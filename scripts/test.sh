@@ -11,13 +11,15 @@ image=$!
 step "vet"
 go vet ./... || fail=1
 step "unit, property, fuzz seeds, API and CLI tests"
-go test ./... || fail=1
+go test -timeout 40m ./... || fail=1
 step "the race detector, where goroutines share state"
 if command -v gcc >/dev/null; then
   CGO_ENABLED=1 go test -race -short ./fleet ./rollout ./grant ./internal/control ./internal/agent/... || fail=1
 else
   echo "skipped: there is no C compiler, which the race detector needs (apt-get install gcc libc6-dev)"
 fi
+step "every parser of foreign bytes, 20 seconds each"
+FUZZTIME=20s scripts/fuzz.sh || fail=1
 step "the lab's image"
 wait $image || { echo "the lab's image could not be built:"; fail=1; }
 cat /tmp/kernwave-lab-prepare.$$; rm -f /tmp/kernwave-lab-prepare.$$
