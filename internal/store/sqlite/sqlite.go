@@ -43,6 +43,7 @@ type Options struct {
 
 // Store implements [store.Store].
 type Store struct {
+	dir         string
 	write, read *sql.DB
 	lock        *os.File
 	caches      *caches
@@ -65,7 +66,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Rand == nil {
 		return nil, errors.New("sqlite: Options.Rand must be set")
 	}
-	s := &Store{opts: o, writing: make(chan struct{}, 1), caches: newCaches(), atClose: func() error { return nil }}
+	s := &Store{dir: dir, opts: o, writing: make(chan struct{}, 1), caches: newCaches(), atClose: func() error { return nil }}
 	if !o.unlocked {
 		lock, err := lockDir(dir)
 		if err != nil {
@@ -81,14 +82,18 @@ func Open(dir string, o Options) (*Store, error) {
 
 // OpenTemp opens an empty store that ends with Close: for simulators and tests. It behaves like any other, but does
 // not wait for a disk.
-func OpenTemp(o Options) (*Store, error) {
-	base := "/dev/shm" // memory, where there is one
-	if fi, err := os.Stat(base); err != nil || !fi.IsDir() {
-		base = ""
-	}
-	dir, err := os.MkdirTemp(base, "kernwave-store-*")
+func OpenTemp(o Options) (*Store, error) { return openTemp(nil, o) }
+
+// openTemp opens a temporary store whose database is db; nil: a new one.
+func openTemp(db []byte, o Options) (*Store, error) {
+	dir, err := tempDir()
 	if err != nil {
 		return nil, fmt.Errorf("open a temporary store: %w", err)
+	}
+	if db != nil {
+		if err := os.WriteFile(filepath.Join(dir, fileName), db, 0o600); err != nil {
+			return nil, errors.Join(fmt.Errorf("open a temporary store: %w", err), os.RemoveAll(dir))
+		}
 	}
 	o.unsynced = true
 	s, err := Open(dir, o)
@@ -104,14 +109,6 @@ func (s *Store) open(path string) error {
 	if s.opts.unsynced {
 		synchronous = "OFF"
 	}
-	dsn := func(more ...string) string {
-		q := url.Values{"_pragma": append([]string{
-			"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(" + synchronous + ")", "foreign_keys(1)",
-			"trusted_schema(0)", "temp_store(MEMORY)",
-		}, more...)}
-		q.Set("_txlock", "deferred")
-		return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
-	}
 	// The database holds hashes of tokens and the whole fleet's facts: nobody else's business. SQLite gives its log
 	// the same mode.
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -121,7 +118,7 @@ func (s *Store) open(path string) error {
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
-	if s.write, err = sql.Open("sqlite", dsn()); err != nil {
+	if s.write, err = sql.Open("sqlite", dsn(path, synchronous)); err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
 	s.write.SetMaxOpenConns(1)
@@ -129,12 +126,22 @@ func (s *Store) open(path string) error {
 	if err := migrate(context.Background(), s.write); err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
-	if s.read, err = sql.Open("sqlite", dsn("query_only(1)")); err != nil {
+	if s.read, err = sql.Open("sqlite", dsn(path, synchronous, "query_only(1)")); err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
 	s.read.SetMaxOpenConns(readers)
 	s.read.SetMaxIdleConns(readers)
 	return nil
+}
+
+// dsn names the database to the driver.
+func dsn(path, synchronous string, more ...string) string {
+	q := url.Values{"_pragma": append([]string{
+		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(" + synchronous + ")", "foreign_keys(1)",
+		"trusted_schema(0)", "temp_store(MEMORY)",
+	}, more...)}
+	q.Set("_txlock", "deferred")
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
 }
 
 // View implements [store.Store].
