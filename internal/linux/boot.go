@@ -14,7 +14,7 @@ import (
 
 	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/agent"
-	"github.com/kernwave/kernwave/internal/linux/grub"
+	"github.com/kernwave/kernwave/internal/linux/loader"
 )
 
 // operationID is what may stand on a kernel command line and in a file's name.
@@ -90,7 +90,7 @@ func (h *Host) ArmTrial(ctx context.Context, t agent.TrialBoot) error {
 	if err := h.deadManReady(); err != nil {
 		return &fleet.Error{Op: "set kernel " + t.Release + " for one boot", Err: err, Next: "run: kernwave-agent install"}
 	}
-	return h.boot.Arm(ctx, grub.Trial{Release: t.Release, Running: running, Args: args})
+	return h.boot.Arm(ctx, loader.Trial{Release: t.Release, Running: running, Args: args})
 }
 
 // Disarm takes back ArmTrial.
@@ -128,8 +128,8 @@ func (h *Host) OneShotProven(context.Context) error {
 // bootFacts describes firmware and boot loader.
 func (h *Host) bootFacts() fleet.Boot {
 	b := fleet.Boot{}
-	if loader := h.foreignLoader(); loader != "" {
-		b = fleet.Boot{Loader: loader, OneShotWhy: "there is no driver for " + loader}
+	if name := h.foreignLoader(); name != "" {
+		b = fleet.Boot{Loader: name, OneShotWhy: "there is no driver for " + name}
 	} else if h.boot.Present() {
 		b = h.boot.Facts()
 	} else {

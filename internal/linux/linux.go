@@ -29,6 +29,7 @@ import (
 	"github.com/kernwave/kernwave/internal/linux/command"
 	"github.com/kernwave/kernwave/internal/linux/dpkg"
 	"github.com/kernwave/kernwave/internal/linux/grub"
+	"github.com/kernwave/kernwave/internal/linux/loader"
 )
 
 // Config is where the machine's files are.
@@ -51,7 +52,7 @@ type BootLoader interface {
 	// SecureWayBack makes every plain boot run the kernel running, by name, or refuses.
 	SecureWayBack(ctx context.Context, running string) error
 	// Arm sets one boot into another kernel; Disarm takes that back; Commit makes a release the default.
-	Arm(ctx context.Context, t grub.Trial) error
+	Arm(ctx context.Context, t loader.Trial) error
 	Disarm() error
 	Commit(ctx context.Context, release string) error
 	// OneShotProven remembers that this boot came from Arm and that the loader has forgotten it, which it checks.
@@ -93,12 +94,12 @@ func New(cfg Config, run command.Runner, log *slog.Logger) (*Host, error) {
 	if cfg.Root == "" {
 		cfg.Root = "/"
 	}
-	loader, err := grub.New(grub.Config{Root: cfg.Root}, run, log)
+	boot, err := grub.New(grub.Config{Root: cfg.Root}, run, log)
 	if err != nil {
 		return nil, fmt.Errorf("look after the boot loader: %w", err)
 	}
 	return &Host{
-		root: cfg.Root, run: run, log: log, boot: loader,
+		root: cfg.Root, run: run, log: log, boot: boot,
 		packages:  dpkg.New(dpkg.Config{Root: cfg.Root}, run, log),
 		addresses: addresses4, answers: probe, firmware: nicFirmware, kexec: unloadKexec,
 	}, nil

@@ -14,7 +14,7 @@ import (
 	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/agent"
 	"github.com/kernwave/kernwave/internal/linux/command"
-	"github.com/kernwave/kernwave/internal/linux/grub"
+	"github.com/kernwave/kernwave/internal/linux/loader"
 )
 
 var _ agent.System = (*Host)(nil)
@@ -90,7 +90,7 @@ func (m *machine) write(path, content string) {
 type fakeLoader struct {
 	BootLoader
 	asked []string
-	trial grub.Trial
+	trial loader.Trial
 }
 
 func (f *fakeLoader) Present() bool     { return true }
@@ -100,7 +100,7 @@ func (f *fakeLoader) SecureWayBack(_ context.Context, r string) error {
 	return nil
 }
 
-func (f *fakeLoader) Arm(_ context.Context, t grub.Trial) error {
+func (f *fakeLoader) Arm(_ context.Context, t loader.Trial) error {
 	f.trial = t
 	f.asked = append(f.asked, "arm")
 	return nil

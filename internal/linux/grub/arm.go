@@ -10,12 +10,13 @@ import (
 	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/linux/command"
 	"github.com/kernwave/kernwave/internal/linux/durable"
+	"github.com/kernwave/kernwave/internal/linux/loader"
 )
 
 // Arm sets the trial's kernel for one boot only. The order is what a power cut allows: the menu entry goes to the
 // disk, as GRUB reads it, before next_entry names it. The running kernel can be armed too: a host that stays on its
 // kernel reboots under the same watch.
-func (d *Driver) Arm(ctx context.Context, t Trial) error {
+func (d *Driver) Arm(ctx context.Context, t loader.Trial) error {
 	s, err := d.load()
 	if err != nil {
 		return armError(t, err, "run: kernwave-agent doctor")
@@ -62,7 +63,7 @@ func (d *Driver) writeTrial(ctx context.Context, text string) error {
 }
 
 // verifyArmed reads back that the next boot is the trial and the one after it is not.
-func (d *Driver) verifyArmed(t Trial) error {
+func (d *Driver) verifyArmed(t loader.Trial) error {
 	if err := d.verify(t.Running); err != nil {
 		return err
 	}
@@ -117,7 +118,7 @@ func (d *Driver) Commit(ctx context.Context, release string) error {
 	return nil
 }
 
-func armError(t Trial, err error, next string) error {
+func armError(t loader.Trial, err error, next string) error {
 	if e, ok := errors.AsType[*fleet.Error](err); ok && e.Next != "" {
 		next = e.Next
 	}

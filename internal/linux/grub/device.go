@@ -1,15 +1,13 @@
 package grub
 
 import (
-	"bufio"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/kernwave/kernwave/fleet"
+	"github.com/kernwave/kernwave/internal/linux/loader"
 )
 
 // writable lists the file systems on which GRUB can overwrite a file's blocks: plain ones, whose blocks neither move
@@ -46,18 +44,18 @@ func placeOf(root, dir string) (place, error) {
 	if fi.Mode()&os.ModeSymlink != 0 {
 		return place{}, fmt.Errorf("%s is a symbolic link", dir)
 	}
-	m, err := mountOf(filepath.Join(root, "proc/self/mountinfo"), dir)
+	m, err := loader.MountOf(root, dir)
 	if err != nil {
 		return place{}, err
 	}
-	p := place{FS: m.fs, ReadOnly: m.readOnly}
-	if strings.HasPrefix(m.device, "0:") {
-		p.Stacked = "the file system (" + m.fs + ") is not on a block device of its own"
+	p := place{FS: m.FS, ReadOnly: m.ReadOnly}
+	if strings.HasPrefix(m.Device, "0:") {
+		p.Stacked = "the file system (" + m.FS + ") is not on a block device of its own"
 		return p, nil
 	}
-	sys, err := filepath.EvalSymlinks(filepath.Join(root, "sys/dev/block", m.device))
+	sys, err := filepath.EvalSymlinks(filepath.Join(root, "sys/dev/block", m.Device))
 	if err != nil {
-		return place{}, fmt.Errorf("find block device %s: %w", m.device, err)
+		return place{}, fmt.Errorf("find block device %s: %w", m.Device, err)
 	}
 	p.Device = filepath.Base(sys)
 	p.UUID = uuidOf(root, p.Device)
@@ -118,71 +116,4 @@ func oneShotByPlace(p place) (fleet.OneShot, string) {
 		return fleet.OneShotImpossible, "/boot/grub: " + p.Stacked
 	}
 	return fleet.OneShotAssumed, "/boot/grub is on " + p.FS + " on " + p.Device + ", a plain disk: GRUB can write there"
-}
-
-type mount struct {
-	device, point, fs string
-	readOnly          bool
-}
-
-// mountOf returns the mount that dir is on: the deepest, and of several on one point the last.
-func mountOf(mountinfo, dir string) (mount, error) {
-	f, err := os.Open(mountinfo)
-	if err != nil {
-		return mount{}, err
-	}
-	defer f.Close()
-	var best mount
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20) // overlays have long lines
-	for lines.Scan() {
-		m, err := parseMount(lines.Text())
-		if err != nil {
-			return mount{}, err
-		}
-		if (dir == m.point || m.point == "/" || strings.HasPrefix(dir, m.point+"/")) && len(m.point) >= len(best.point) {
-			best = m
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return mount{}, fmt.Errorf("read the mounts: %w", err)
-	}
-	if best.point == "" {
-		return mount{}, errors.New("no file system is mounted at /")
-	}
-	return best, nil
-}
-
-// parseMount reads one line of mountinfo: 36 35 98:0 /root /point rw,noatime opt:1 - ext4 /dev/x rw.
-func parseMount(line string) (mount, error) {
-	left, right, ok := strings.Cut(line, " - ")
-	l, r := strings.Fields(left), strings.Fields(right)
-	if !ok || len(l) < 6 || len(r) < 2 {
-		return mount{}, fmt.Errorf("a line of mountinfo that is none: %.80q", line)
-	}
-	m := mount{device: l[2], point: unoctal(l[4]), fs: r[0]}
-	opts := l[5]
-	if len(r) > 2 {
-		opts += "," + r[2]
-	}
-	for o := range strings.SplitSeq(opts, ",") {
-		m.readOnly = m.readOnly || o == "ro"
-	}
-	return m, nil
-}
-
-// unoctal undoes the kernel's \040 for a space.
-func unoctal(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/linux/command"
+	"github.com/kernwave/kernwave/internal/linux/loader"
 )
 
 // host is a fake root with GRUB and three kernels on it. Its update-grub writes what grub-mkconfig writes for the
@@ -145,7 +146,7 @@ func (h *host) wantBoot(release string, trial bool) {
 	}
 }
 
-var trial = Trial{Release: newest, Running: middle, Args: []string{"panic=30", "kernwave.trial=op-1"}}
+var trial = loader.Trial{Release: newest, Running: middle, Args: []string{"panic=30", "kernwave.trial=op-1"}}
 
 func TestATrialIsBootedOnceAndTheWayBackHolds(t *testing.T) {
 	for _, c := range []struct {
@@ -286,7 +287,7 @@ func TestTheRunningKernelCanBeRebootedUnderWatch(t *testing.T) {
 	if err := h.d.SecureWayBack(t.Context(), middle); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.d.Arm(t.Context(), Trial{Release: middle, Running: middle, Args: []string{"panic=30"}}); err != nil {
+	if err := h.d.Arm(t.Context(), loader.Trial{Release: middle, Running: middle, Args: []string{"panic=30"}}); err != nil {
 		t.Fatal(err)
 	}
 	h.wantBoot(middle, true)
@@ -296,13 +297,13 @@ func TestTheRunningKernelCanBeRebootedUnderWatch(t *testing.T) {
 func TestArmRefusesAKernelThatCannotBoot(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		spoil func(*host) Trial
+		spoil func(*host) loader.Trial
 		why   string
 	}{
-		{"not installed", func(*host) Trial { return Trial{Release: "6.99-x", Running: middle} }, "no menu entry"},
-		{"no kernel file", func(h *host) Trial { os.Remove(filepath.Join(h.root, "boot/vmlinuz-"+newest)); return trial }, "no such file"},
-		{"an empty initrd", func(h *host) Trial { h.write("boot/initrd.img-"+newest, ""); return trial }, "empty"},
-		{"another kernel in its file", func(h *host) Trial {
+		{"not installed", func(*host) loader.Trial { return loader.Trial{Release: "6.99-x", Running: middle} }, "no menu entry"},
+		{"no kernel file", func(h *host) loader.Trial { os.Remove(filepath.Join(h.root, "boot/vmlinuz-"+newest)); return trial }, "no such file"},
+		{"an empty initrd", func(h *host) loader.Trial { h.write("boot/initrd.img-"+newest, ""); return trial }, "empty"},
+		{"another kernel in its file", func(h *host) loader.Trial {
 			img := make([]byte, 0x300)
 			copy(img[0x202:], "HdrS")
 			img[0x20e] = 0x50
@@ -310,7 +311,7 @@ func TestArmRefusesAKernelThatCannotBoot(t *testing.T) {
 			h.write("boot/vmlinuz-"+newest, string(img))
 			return trial
 		}, `holds kernel "6.1.0-other"`},
-		{"an argument that is none", func(*host) Trial { return Trial{Release: newest, Running: middle, Args: []string{"a b"}} }, "cannot stand"},
+		{"an argument that is none", func(*host) loader.Trial { return loader.Trial{Release: newest, Running: middle, Args: []string{"a b"}} }, "cannot stand"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHost(t)

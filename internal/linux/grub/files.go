@@ -1,18 +1,13 @@
 package grub
 
 import (
-	"bytes"
-	"encoding/binary"
-	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
-	"strings"
 	"syscall"
 
 	"github.com/kernwave/kernwave/fleet"
+	"github.com/kernwave/kernwave/internal/linux/loader"
 )
 
 // filesThere says whether the kernel and initrds of an entry are in /boot and not empty, without reading them.
@@ -31,9 +26,9 @@ func (d *Driver) checkFiles(e *Entry) error {
 	for i, file := range append([]string{e.Kernel}, e.Initrds...) {
 		// GRUB's path begins at its own file system's root, which is / or /boot.
 		local := d.path("/boot/" + path.Base(file))
-		err := readThrough(local)
+		err := loader.ReadThrough(local)
 		if err == nil && i == 0 {
-			err = checkImage(local, e.Release)
+			err = loader.CheckImage(local, e.Release)
 		}
 		if err != nil {
 			return &fleet.Error{
@@ -41,49 +36,6 @@ func (d *Driver) checkFiles(e *Entry) error {
 				Next: "reinstall the kernel's package, or run: update-initramfs -u -k " + e.Release,
 			}
 		}
-	}
-	return nil
-}
-
-func readThrough(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	n, err := io.Copy(io.Discard, f)
-	if err == nil && n == 0 {
-		err = errors.New("the file is empty")
-	}
-	return err
-}
-
-// checkImage compares the release inside an x86 kernel's file with its name. Kernels of other make have no release at
-// a known place; for those the name has to do.
-//
-// Source: Documentation/arch/x86/boot.rst, field kernel_version.
-func checkImage(path, release string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	head := make([]byte, 0x210)
-	if _, err := io.ReadFull(f, head); err != nil || string(head[0x202:0x206]) != "HdrS" {
-		return nil
-	}
-	at := binary.LittleEndian.Uint16(head[0x20e:])
-	if at == 0 {
-		return nil
-	}
-	text := make([]byte, 256)
-	n, err := f.ReadAt(text, int64(at)+0x200)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	text, _, _ = bytes.Cut(text[:n], []byte{0})
-	if inside, _, _ := strings.Cut(string(text), " "); inside != release {
-		return fmt.Errorf("the file holds kernel %q, not %q", inside, release)
 	}
 	return nil
 }

@@ -9,5 +9,5 @@
 //
 //	d := grub.New(grub.Config{Root: "/"}, command.Exec{}, log)
 //	err := d.SecureWayBack(ctx, running)
-//	err = d.Arm(ctx, grub.Trial{Release: release, Running: running, Args: []string{"panic=30"}})
+//	err = d.Arm(ctx, loader.Trial{Release: release, Running: running, Args: []string{"panic=30"}})
 package grub

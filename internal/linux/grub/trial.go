@@ -2,8 +2,9 @@ package grub
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
+
+	"github.com/kernwave/kernwave/internal/linux/loader"
 )
 
 // trialFile is the file beside grub.cfg that holds the trial's menu entry.
@@ -22,24 +23,12 @@ fi
 END
 `
 
-// Trial is one boot into a kernel that is not trusted yet.
-type Trial struct {
-	Release string   // the kernel to try
-	Running string   // the kernel that a plain boot must go on running
-	Args    []string // added to the kernel's command line, where they win over what is there
-}
-
-// plainArg is what may stand unquoted on a kernel's command line in a GRUB script.
-var plainArg = regexp.MustCompile(`^[A-Za-z0-9_.,:=@/+-]+$`)
-
 // trialEntry copies a stock entry into one of our own, with more on the kernel's command line. Where the kernel or
 // its initrd cannot be loaded, GRUB would wait for a key at its menu, for ever; ours reboots instead, and by then
 // the one-shot entry is used up.
 func trialEntry(stock *Entry, args []string) (string, error) {
-	for _, a := range args {
-		if !plainArg.MatchString(a) {
-			return "", fmt.Errorf("%q cannot stand on a kernel command line", a)
-		}
+	if err := loader.CheckArgs(args); err != nil {
+		return "", err
 	}
 	if strings.Contains(stock.body, "\\\n") {
 		return "", fmt.Errorf("the entry %q has lines that go on after a backslash: cannot be copied", stock.Path)
