@@ -223,7 +223,7 @@ func (r *rig) host(name, model string, apps map[string]string, change func(*agen
 	r.t.Helper()
 	f := &fake{r: r, name: name, root: filepath.Join(r.dir, name)}
 	for file, text := range map[string]string{
-		"etc/kernwave/agent.yaml": fmt.Sprintf("server: https://%s\nname: %s\nca_sha256: %s\nsettle_units: 1s\nsettle_network: 2s\n", r.addr, name, r.pin),
+		"etc/kernwave/agent.yaml": fmt.Sprintf("server: https://%s\nname: %s\nca_sha256: %s\nsettle_units: 1s\nsettle_network: 2s\nlog_level: debug\n", r.addr, name, r.pin),
 		"etc/kernwave/token":      r.token,
 	} {
 		f.write(file, text)
