@@ -16,6 +16,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"time"
 )
 
 // Options of one run. The zero value is a good one.
@@ -24,6 +25,8 @@ type Options struct {
 	Seed uint64
 	// Trace, when set, gets every event of the world as a line, as it happens. It is as reproducible as the result.
 	Trace io.Writer
+	// Progress, when set, is called now and then, with how far the virtual time has come.
+	Progress func(time.Duration)
 	// Log is the control plane's. Nil: nobody reads it.
 	Log *slog.Logger
 }

@@ -10,6 +10,3 @@ func run(context.Context, Scenario, Options) (Result, error) {
 }
 
 func random(uint64) Scenario { return Scenario{} }
-
-// Validate reports every mistake at once; each begins with the path of the key: fleet.types[2].hosts.
-func (s Scenario) Validate() error { return nil }
