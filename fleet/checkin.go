@@ -10,6 +10,20 @@ type Report struct {
 	Facts     *Facts           // only when they changed since the last answer, or it asked for them
 	Operation *OperationReport // the newest one in the journal; nil: none
 	Seen      Incarnation      // the highest that this host obeyed
+
+	// Seq rises from report to report within a boot, also over restarts of the agent: it is the boot-time clock in
+	// nanoseconds. Zero: an agent that does not count; its reports are believed in the order in which they come.
+	Seq uint64
+	// Answered is the [Desired.Answer] that this agent received last; empty: none since it started. It proves that the
+	// report was made after that answer.
+	Answered string
+	History  *History // only when the last answer asked for it
+}
+
+// History is what a host's journals say of operations that are over, oldest first, without long evidence. A control
+// plane that was restored from a backup learns from it what happened since. The open operation is not in it.
+type History struct {
+	Ended []OperationReport
 }
 
 // OperationReport is what a host's journal says of an operation.
@@ -25,6 +39,9 @@ type OperationReport struct {
 	Trial       *Trial
 	// PhaseAge is how long the phase has lasted on the host's boot-time clock; after a reboot, less than the truth.
 	PhaseAge time.Duration
+	// Owner and Stage are as they came with the operation.
+	Owner string
+	Stage int
 }
 
 // Desired is the answer: what should be.
@@ -37,6 +54,14 @@ type Desired struct {
 	// one that has another open finishes that one first, as cancelled where it still can be.
 	Operation        *DesiredOperation
 	RenewCertificate bool
+
+	// Answer names this answer; the next report gives it back in [Report.Answered]. Empty: an older control plane.
+	Answer string
+	// Again says that the report could have been an old one, so nothing was learned from it, and the rest of the answer
+	// says nothing: go on as before, and check in again with Answer, which proves that the host is there.
+	Again bool
+	// WantHistory asks the host to bring its History with the next check-in, which is to follow soon.
+	WantHistory bool
 }
 
 // DesiredOperation is one operation as it should go.
@@ -49,6 +74,9 @@ type DesiredOperation struct {
 	Grant   *Grant // nil: stay in service
 	// TrialDeadline is the dead-man's: from boot to local checks passed.
 	TrialDeadline time.Duration
+	// Owner (a rollout's id) and Stage mean nothing to a host. It keeps them for a control plane that has forgotten.
+	Owner string
+	Stage int
 }
 
 // GrantID names one grant.

@@ -33,11 +33,42 @@ type Host struct {
 	// until it is enrolled again.
 	Revoked bool `json:"revoked,omitempty"`
 
+	// JournalTold is the incarnation of the control plane that has taken over the host's whole journal. A control plane
+	// that was restored counts a host as out as long as this is lower than its own: nobody knows what it does.
+	JournalTold uint64 `json:"journal_told,omitempty"`
+
 	// What the host said last. The zero Facts mean that it never said anything.
 	Facts     Facts     `json:"facts"`
 	FactsHash string    `json:"facts_hash,omitempty"`
 	Type      HostType  `json:"type"`
 	Now       HostState `json:"now"`
+
+	// Frozen is why two machines seem to share the host's certificate; empty: they do not. A frozen host is granted
+	// nothing, begins nothing and counts as out of service, until it is enrolled anew or a person says otherwise.
+	Frozen   string    `json:"frozen,omitempty"`
+	FrozenAt time.Time `json:"frozen_at,omitzero"`
+	// Lineage is how the control plane tells late messages and second machines; for nobody else.
+	Lineage Lineage `json:"lineage,omitzero"`
+}
+
+// Lineage is what the control plane remembers of who checked in as one host.
+type Lineage struct {
+	// Lines are the last few, oldest first; the last one is the one that counts now.
+	Lines []Line `json:"lines,omitempty"`
+	// Returns counts how often a line that was left was heard again, alive, and ReturnedAt is when it was last.
+	Returns    int       `json:"returns,omitempty"`
+	ReturnedAt time.Time `json:"returned_at,omitzero"`
+}
+
+// Line is an unbroken run of check-ins: each report continued the one before it. A reboot begins another.
+type Line struct {
+	ID      string    `json:"id"`
+	BootID  string    `json:"boot_id"`
+	Machine string    `json:"machine,omitempty"` // Facts.MachineID, where it is known
+	Serial  string    `json:"serial,omitempty"`  // of the hardware, for people
+	Since   time.Time `json:"since"`
+	// LastSeq is the highest Report.Seq that is known of it.
+	LastSeq uint64 `json:"last_seq,omitempty"`
 }
 
 // HostState is what a host reports about itself at each check-in, and what

@@ -98,6 +98,15 @@ func FuzzParseSelector(f *testing.F) {
 	})
 }
 
+func TestSelectorKeysAreNames(t *testing.T) {
+	for _, s := range []string{"a ! =b", "workload !=web", "a b=c", "wörk=x", "-a=b", "a\x80=b"} {
+		sel, err := ParseSelector(s)
+		if ok := s == "workload !=web"; (err == nil) != ok {
+			t.Errorf("%q: %v, %v", s, sel, err)
+		}
+	}
+}
+
 func TestSelector(t *testing.T) {
 	h := Host{ID: "web-1", Facts: Facts{Labels: Labels{"workload": "web", "rack": "r1"}, Hardware: Hardware{Model: "Rack/2"}}}
 	for _, c := range []struct {

@@ -45,6 +45,9 @@ func ParseSelector(s string) (Selector, error) {
 		if !ok || key == "" {
 			return Selector{}, fmt.Errorf("selector term %d (%q): must be KEY=PATTERN or KEY!=PATTERN", i+1, part)
 		}
+		if err := checkName(key); err != nil { // no label is called that, and id=… may be meant
+			return Selector{}, fmt.Errorf("selector term %d (%q): key %q: %w", i+1, part, key, err)
+		}
 		if _, err := path.Match(pattern, ""); err != nil {
 			return Selector{}, fmt.Errorf("selector term %d (%q): the pattern is malformed", i+1, part)
 		}
