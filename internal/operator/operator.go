@@ -37,6 +37,10 @@ type Status struct {
 	LastTick      time.Time `json:"last_tick,omitzero"`
 	// StoreError is why the last read or write of the store failed; empty when it did not.
 	StoreError string `json:"store_error,omitempty"`
+	// Rebuild is how far a restored control plane has come; nil: the state is whole.
+	Rebuild *Rebuild `json:"rebuild,omitempty"`
+	// Superseded says which host has obeyed which newer control plane than this one; empty: none has.
+	Superseded string `json:"superseded,omitempty"`
 }
 
 // Budget is the most hosts that may be out of service at once in each group of hosts that share the value of By.

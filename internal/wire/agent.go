@@ -12,9 +12,15 @@ func ReportToProto(r fleet.Report) *kwv1.CheckInRequest {
 	req := &kwv1.CheckInRequest{
 		Host: string(r.Host), Now: HostStateToProto(r.Now), FactsHash: r.FactsHash,
 		Operation: OperationReportToProto(r.Operation), Seen: IncarnationToProto(r.Seen),
+		Seq: r.Seq, Answered: r.Answered,
 	}
 	if r.Facts != nil {
 		req.Facts = FactsToProto(*r.Facts)
+	}
+	if r.History != nil {
+		req.History = &kwv1.JournalHistory{Ended: list(r.History.Ended, func(v fleet.OperationReport) *kwv1.OperationReport {
+			return OperationReportToProto(&v)
+		})}
 	}
 	return req
 }
@@ -24,10 +30,19 @@ func ReportFromProto(p *kwv1.CheckInRequest) fleet.Report {
 	r := fleet.Report{
 		Host: fleet.HostID(p.GetHost()), Now: HostStateFromProto(p.GetNow()), FactsHash: p.GetFactsHash(),
 		Operation: OperationReportFromProto(p.GetOperation()), Seen: IncarnationFromProto(p.GetSeen()),
+		Seq: p.GetSeq(), Answered: p.GetAnswered(),
 	}
 	if p.GetFacts() != nil {
 		f := FactsFromProto(p.GetFacts())
 		r.Facts = &f
+	}
+	if p.GetHistory() != nil {
+		r.History = &fleet.History{Ended: list(p.GetHistory().GetEnded(), func(v *kwv1.OperationReport) fleet.OperationReport {
+			if v == nil { // cannot come over the wire; a caller in the same process could make one
+				v = &kwv1.OperationReport{}
+			}
+			return *OperationReportFromProto(v)
+		})}
 	}
 	return r
 }
@@ -40,7 +55,7 @@ func OperationReportToProto(v *fleet.OperationReport) *kwv1.OperationReport {
 	return &kwv1.OperationReport{
 		Id: string(v.ID), Kind: string(v.Kind), Kernel: string(v.Kernel), Release: v.Release, Phase: string(v.Phase),
 		FromRelease: v.FromRelease, FromBootId: v.FromBootID, Problem: ProblemToProto(v.Problem),
-		Trial: TrialToProto(v.Trial), PhaseAge: DurationToProto(v.PhaseAge),
+		Trial: TrialToProto(v.Trial), PhaseAge: DurationToProto(v.PhaseAge), Owner: v.Owner, Stage: int32(v.Stage),
 	}
 }
 
@@ -53,7 +68,7 @@ func OperationReportFromProto(p *kwv1.OperationReport) *fleet.OperationReport {
 		ID: fleet.OperationID(p.GetId()), Kind: fleet.Kind(p.GetKind()), Kernel: fleet.KernelID(p.GetKernel()),
 		Release: p.GetRelease(), Phase: fleet.Phase(p.GetPhase()), FromRelease: p.GetFromRelease(),
 		FromBootID: p.GetFromBootId(), Problem: ProblemFromProto(p.GetProblem()), Trial: TrialFromProto(p.GetTrial()),
-		PhaseAge: DurationFromProto(p.GetPhaseAge()),
+		PhaseAge: DurationFromProto(p.GetPhaseAge()), Owner: p.GetOwner(), Stage: int(p.GetStage()),
 	}
 }
 
@@ -62,7 +77,8 @@ func DesiredToProto(d fleet.Desired) *kwv1.CheckInResponse {
 	return &kwv1.CheckInResponse{
 		From: IncarnationToProto(d.From), ServerTime: TimeToProto(d.ServerTime),
 		CheckInAfter: DurationToProto(d.CheckInAfter), WantFacts: d.WantFacts,
-		Operation: DesiredOperationToProto(d.Operation), RenewCertificate: d.RenewCertificate,
+		Operation: DesiredOperationToProto(d.Operation), RenewCertificate: d.RenewCertificate, WantHistory: d.WantHistory,
+		Answer: d.Answer, Again: d.Again,
 	}
 }
 
@@ -71,7 +87,8 @@ func DesiredFromProto(p *kwv1.CheckInResponse) fleet.Desired {
 	return fleet.Desired{
 		From: IncarnationFromProto(p.GetFrom()), ServerTime: TimeFromProto(p.GetServerTime()),
 		CheckInAfter: DurationFromProto(p.GetCheckInAfter()), WantFacts: p.GetWantFacts(),
-		Operation: DesiredOperationFromProto(p.GetOperation()), RenewCertificate: p.GetRenewCertificate(),
+		Operation: DesiredOperationFromProto(p.GetOperation()), RenewCertificate: p.GetRenewCertificate(), WantHistory: p.GetWantHistory(),
+		Answer: p.GetAnswer(), Again: p.GetAgain(),
 	}
 }
 
@@ -83,6 +100,7 @@ func DesiredOperationToProto(v *fleet.DesiredOperation) *kwv1.DesiredOperation {
 	p := &kwv1.DesiredOperation{
 		Id: string(v.ID), Kind: string(v.Kind), Kernel: KernelToProto(v.Kernel), Word: string(v.Word),
 		WordWhy: v.WordWhy, TrialDeadline: DurationToProto(v.TrialDeadline),
+		Owner: v.Owner, Stage: int32(v.Stage),
 	}
 	if v.Grant != nil {
 		p.Grant = &kwv1.Grant{Id: string(v.Grant.ID), Life: DurationToProto(v.Grant.Life)}
@@ -98,6 +116,7 @@ func DesiredOperationFromProto(p *kwv1.DesiredOperation) *fleet.DesiredOperation
 	v := &fleet.DesiredOperation{
 		ID: fleet.OperationID(p.GetId()), Kind: fleet.Kind(p.GetKind()), Kernel: KernelFromProto(p.GetKernel()),
 		Word: fleet.Word(p.GetWord()), WordWhy: p.GetWordWhy(), TrialDeadline: DurationFromProto(p.GetTrialDeadline()),
+		Owner: p.GetOwner(), Stage: int(p.GetStage()),
 	}
 	if g := p.GetGrant(); g != nil {
 		v.Grant = &fleet.Grant{ID: fleet.GrantID(g.GetId()), Life: DurationFromProto(g.GetLife())}

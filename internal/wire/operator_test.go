@@ -13,7 +13,7 @@ import (
 
 func TestOperatorRoundTripKeepsEveryField(t *testing.T) {
 	t.Run("host", func(t *testing.T) {
-		roundTrip(t, wire.OperatorHostToProto, wire.OperatorHostFromProto, func(h *operator.Host) { h.FactsHash = "" })
+		roundTrip(t, wire.OperatorHostToProto, wire.OperatorHostFromProto, func(h *operator.Host) { h.FactsHash, h.Lineage = "", fleet.Lineage{} })
 	})
 	t.Run("why", func(t *testing.T) { roundTrip(t, wire.WhyToProto, wire.WhyFromProto, nil) })
 	t.Run("budget", func(t *testing.T) { roundTrip(t, wire.BudgetToProto, wire.BudgetFromProto, nil) })

@@ -20,8 +20,8 @@ func TestRoundTripKeepsEveryField(t *testing.T) {
 	t.Run("facts", func(t *testing.T) { roundTrip(t, wire.FactsToProto, wire.FactsFromProto, nil) })
 	t.Run("host state", func(t *testing.T) { roundTrip(t, wire.HostStateToProto, wire.HostStateFromProto, nil) })
 	t.Run("host", func(t *testing.T) {
-		// FactsHash is the store's; the wire carries the facts themselves.
-		roundTrip(t, wire.HostToProto, wire.HostFromProto, func(h *fleet.Host) { h.FactsHash = "" })
+		// FactsHash and Lineage are the store's; the wire carries the facts themselves.
+		roundTrip(t, wire.HostToProto, wire.HostFromProto, func(h *fleet.Host) { h.FactsHash, h.Lineage = "", fleet.Lineage{} })
 	})
 	t.Run("host type", func(t *testing.T) { roundTrip(t, wire.HostTypeToProto, wire.HostTypeFromProto, nil) })
 	t.Run("kernel", func(t *testing.T) { roundTrip(t, wire.KernelToProto, wire.KernelFromProto, nil) })

@@ -220,6 +220,9 @@ type CheckInRequest struct {
 	Facts         *Facts                 `protobuf:"bytes,4,opt,name=facts,proto3" json:"facts,omitempty"`         // only when they changed, or the last answer asked for them
 	Operation     *OperationReport       `protobuf:"bytes,5,opt,name=operation,proto3" json:"operation,omitempty"` // the newest one in the journal; unset: none
 	Seen          *Incarnation           `protobuf:"bytes,6,opt,name=seen,proto3" json:"seen,omitempty"`           // the highest that this host obeyed
+	Seq           uint64                 `protobuf:"varint,7,opt,name=seq,proto3" json:"seq,omitempty"`            // rises within a boot; 0: an agent that does not count
+	Answered      string                 `protobuf:"bytes,8,opt,name=answered,proto3" json:"answered,omitempty"`   // the answer that the host received last
+	History       *JournalHistory        `protobuf:"bytes,14,opt,name=history,proto3" json:"history,omitempty"`    // only when the last answer asked for it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -296,6 +299,27 @@ func (x *CheckInRequest) GetSeen() *Incarnation {
 	return nil
 }
 
+func (x *CheckInRequest) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *CheckInRequest) GetAnswered() string {
+	if x != nil {
+		return x.Answered
+	}
+	return ""
+}
+
+func (x *CheckInRequest) GetHistory() *JournalHistory {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
 // OperationReport is what the journal says of an operation.
 type OperationReport struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -309,6 +333,8 @@ type OperationReport struct {
 	Problem       *Problem               `protobuf:"bytes,8,opt,name=problem,proto3" json:"problem,omitempty"`
 	Trial         *Trial                 `protobuf:"bytes,9,opt,name=trial,proto3" json:"trial,omitempty"`
 	PhaseAge      *durationpb.Duration   `protobuf:"bytes,10,opt,name=phase_age,json=phaseAge,proto3" json:"phase_age,omitempty"` // on the host's boot-time clock; less than the truth after a reboot
+	Owner         string                 `protobuf:"bytes,14,opt,name=owner,proto3" json:"owner,omitempty"`                       // as it was given with the operation
+	Stage         int32                  `protobuf:"varint,15,opt,name=stage,proto3" json:"stage,omitempty"`                      // likewise
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -413,6 +439,65 @@ func (x *OperationReport) GetPhaseAge() *durationpb.Duration {
 	return nil
 }
 
+func (x *OperationReport) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *OperationReport) GetStage() int32 {
+	if x != nil {
+		return x.Stage
+	}
+	return 0
+}
+
+// JournalHistory is what the journals say of operations that are over, oldest first: at least those of the last weeks.
+type JournalHistory struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ended         []*OperationReport     `protobuf:"bytes,1,rep,name=ended,proto3" json:"ended,omitempty"` // without long evidence
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JournalHistory) Reset() {
+	*x = JournalHistory{}
+	mi := &file_kernwave_v1_agent_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JournalHistory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JournalHistory) ProtoMessage() {}
+
+func (x *JournalHistory) ProtoReflect() protoreflect.Message {
+	mi := &file_kernwave_v1_agent_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JournalHistory.ProtoReflect.Descriptor instead.
+func (*JournalHistory) Descriptor() ([]byte, []int) {
+	return file_kernwave_v1_agent_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *JournalHistory) GetEnded() []*OperationReport {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
 // Incarnation orders control planes: agents refuse a lower pair, and an equal one from another instance.
 type Incarnation struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -425,7 +510,7 @@ type Incarnation struct {
 
 func (x *Incarnation) Reset() {
 	*x = Incarnation{}
-	mi := &file_kernwave_v1_agent_proto_msgTypes[5]
+	mi := &file_kernwave_v1_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -437,7 +522,7 @@ func (x *Incarnation) String() string {
 func (*Incarnation) ProtoMessage() {}
 
 func (x *Incarnation) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_agent_proto_msgTypes[5]
+	mi := &file_kernwave_v1_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -450,7 +535,7 @@ func (x *Incarnation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Incarnation.ProtoReflect.Descriptor instead.
 func (*Incarnation) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_agent_proto_rawDescGZIP(), []int{5}
+	return file_kernwave_v1_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Incarnation) GetIncarnation() uint64 {
@@ -482,13 +567,16 @@ type CheckInResponse struct {
 	WantFacts        bool                   `protobuf:"varint,4,opt,name=want_facts,json=wantFacts,proto3" json:"want_facts,omitempty"`
 	Operation        *DesiredOperation      `protobuf:"bytes,5,opt,name=operation,proto3" json:"operation,omitempty"` // unset: nothing is wanted of the host
 	RenewCertificate bool                   `protobuf:"varint,6,opt,name=renew_certificate,json=renewCertificate,proto3" json:"renew_certificate,omitempty"`
+	Answer           string                 `protobuf:"bytes,7,opt,name=answer,proto3" json:"answer,omitempty"`                                // names this answer; the next report gives it back
+	Again            bool                   `protobuf:"varint,8,opt,name=again,proto3" json:"again,omitempty"`                                 // the report could be an old one: nothing was learned; check in again with the answer
+	WantHistory      bool                   `protobuf:"varint,14,opt,name=want_history,json=wantHistory,proto3" json:"want_history,omitempty"` // the next check-in is to bring it: this control plane was restored, or has not asked yet
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
 
 func (x *CheckInResponse) Reset() {
 	*x = CheckInResponse{}
-	mi := &file_kernwave_v1_agent_proto_msgTypes[6]
+	mi := &file_kernwave_v1_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -500,7 +588,7 @@ func (x *CheckInResponse) String() string {
 func (*CheckInResponse) ProtoMessage() {}
 
 func (x *CheckInResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_agent_proto_msgTypes[6]
+	mi := &file_kernwave_v1_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -513,7 +601,7 @@ func (x *CheckInResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInResponse.ProtoReflect.Descriptor instead.
 func (*CheckInResponse) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_agent_proto_rawDescGZIP(), []int{6}
+	return file_kernwave_v1_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CheckInResponse) GetFrom() *Incarnation {
@@ -558,6 +646,27 @@ func (x *CheckInResponse) GetRenewCertificate() bool {
 	return false
 }
 
+func (x *CheckInResponse) GetAnswer() string {
+	if x != nil {
+		return x.Answer
+	}
+	return ""
+}
+
+func (x *CheckInResponse) GetAgain() bool {
+	if x != nil {
+		return x.Again
+	}
+	return false
+}
+
+func (x *CheckInResponse) GetWantHistory() bool {
+	if x != nil {
+		return x.WantHistory
+	}
+	return false
+}
+
 // DesiredOperation is what should be. An agent that has no open operation begins this one; one that has another
 // open finishes that one first (as cancelled where it still can be).
 type DesiredOperation struct {
@@ -569,13 +678,15 @@ type DesiredOperation struct {
 	WordWhy       string                 `protobuf:"bytes,5,opt,name=word_why,json=wordWhy,proto3" json:"word_why,omitempty"`
 	Grant         *Grant                 `protobuf:"bytes,6,opt,name=grant,proto3" json:"grant,omitempty"`                                      // unset: stay in service
 	TrialDeadline *durationpb.Duration   `protobuf:"bytes,7,opt,name=trial_deadline,json=trialDeadline,proto3" json:"trial_deadline,omitempty"` // the dead-man's: from boot to local checks passed
+	Owner         string                 `protobuf:"bytes,14,opt,name=owner,proto3" json:"owner,omitempty"`                                     // who wants it: a rollout's id. The host keeps it for a control plane that has forgotten
+	Stage         int32                  `protobuf:"varint,15,opt,name=stage,proto3" json:"stage,omitempty"`                                    // of the owner
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DesiredOperation) Reset() {
 	*x = DesiredOperation{}
-	mi := &file_kernwave_v1_agent_proto_msgTypes[7]
+	mi := &file_kernwave_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -587,7 +698,7 @@ func (x *DesiredOperation) String() string {
 func (*DesiredOperation) ProtoMessage() {}
 
 func (x *DesiredOperation) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_agent_proto_msgTypes[7]
+	mi := &file_kernwave_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -600,7 +711,7 @@ func (x *DesiredOperation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DesiredOperation.ProtoReflect.Descriptor instead.
 func (*DesiredOperation) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_kernwave_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DesiredOperation) GetId() string {
@@ -652,6 +763,20 @@ func (x *DesiredOperation) GetTrialDeadline() *durationpb.Duration {
 	return nil
 }
 
+func (x *DesiredOperation) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *DesiredOperation) GetStage() int32 {
+	if x != nil {
+		return x.Stage
+	}
+	return 0
+}
+
 type Grant struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -662,7 +787,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_kernwave_v1_agent_proto_msgTypes[8]
+	mi := &file_kernwave_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -674,7 +799,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_agent_proto_msgTypes[8]
+	mi := &file_kernwave_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -687,7 +812,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_kernwave_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Grant) GetId() string {
@@ -715,7 +840,7 @@ type ConfirmRebootRequest struct {
 
 func (x *ConfirmRebootRequest) Reset() {
 	*x = ConfirmRebootRequest{}
-	mi := &file_kernwave_v1_agent_proto_msgTypes[9]
+	mi := &file_kernwave_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -727,7 +852,7 @@ func (x *ConfirmRebootRequest) String() string {
 func (*ConfirmRebootRequest) ProtoMessage() {}
 
 func (x *ConfirmRebootRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_agent_proto_msgTypes[9]
+	mi := &file_kernwave_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -740,7 +865,7 @@ func (x *ConfirmRebootRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRebootRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmRebootRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_kernwave_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ConfirmRebootRequest) GetHost() string {
@@ -775,7 +900,7 @@ type ConfirmRebootResponse struct {
 
 func (x *ConfirmRebootResponse) Reset() {
 	*x = ConfirmRebootResponse{}
-	mi := &file_kernwave_v1_agent_proto_msgTypes[10]
+	mi := &file_kernwave_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +912,7 @@ func (x *ConfirmRebootResponse) String() string {
 func (*ConfirmRebootResponse) ProtoMessage() {}
 
 func (x *ConfirmRebootResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_agent_proto_msgTypes[10]
+	mi := &file_kernwave_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +925,7 @@ func (x *ConfirmRebootResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRebootResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmRebootResponse) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_kernwave_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ConfirmRebootResponse) GetYes() bool {
@@ -833,7 +958,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_kernwave_v1_agent_proto_msgTypes[11]
+	mi := &file_kernwave_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -845,7 +970,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_agent_proto_msgTypes[11]
+	mi := &file_kernwave_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -858,7 +983,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_kernwave_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RenewRequest) GetCsrDer() []byte {
@@ -886,7 +1011,7 @@ const file_kernwave_v1_agent_proto_rawDesc = "" +
 	"\x0fcertificate_der\x18\x02 \x01(\fR\x0ecertificateDer\x12\x15\n" +
 	"\x06ca_der\x18\x03 \x03(\fR\x05caDer\x12;\n" +
 	"\vserver_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"serverTime\"\x81\x02\n" +
+	"serverTime\"\xe6\x02\n" +
 	"\x0eCheckInRequest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12(\n" +
 	"\x03now\x18\x02 \x01(\v2\x16.kernwave.v1.HostStateR\x03now\x12\x1d\n" +
@@ -894,7 +1019,10 @@ const file_kernwave_v1_agent_proto_rawDesc = "" +
 	"facts_hash\x18\x03 \x01(\tR\tfactsHash\x12(\n" +
 	"\x05facts\x18\x04 \x01(\v2\x12.kernwave.v1.FactsR\x05facts\x12:\n" +
 	"\toperation\x18\x05 \x01(\v2\x1c.kernwave.v1.OperationReportR\toperation\x12,\n" +
-	"\x04seen\x18\x06 \x01(\v2\x18.kernwave.v1.IncarnationR\x04seen\"\xd4\x02\n" +
+	"\x04seen\x18\x06 \x01(\v2\x18.kernwave.v1.IncarnationR\x04seen\x12\x10\n" +
+	"\x03seq\x18\a \x01(\x04R\x03seq\x12\x1a\n" +
+	"\banswered\x18\b \x01(\tR\banswered\x125\n" +
+	"\ahistory\x18\x0e \x01(\v2\x1b.kernwave.v1.JournalHistoryR\ahistory\"\x80\x03\n" +
 	"\x0fOperationReport\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
@@ -907,11 +1035,15 @@ const file_kernwave_v1_agent_proto_rawDesc = "" +
 	"\aproblem\x18\b \x01(\v2\x14.kernwave.v1.ProblemR\aproblem\x12(\n" +
 	"\x05trial\x18\t \x01(\v2\x12.kernwave.v1.TrialR\x05trial\x126\n" +
 	"\tphase_age\x18\n" +
-	" \x01(\v2\x19.google.protobuf.DurationR\bphaseAge\"_\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\bphaseAge\x12\x14\n" +
+	"\x05owner\x18\x0e \x01(\tR\x05owner\x12\x14\n" +
+	"\x05stage\x18\x0f \x01(\x05R\x05stage\"D\n" +
+	"\x0eJournalHistory\x122\n" +
+	"\x05ended\x18\x01 \x03(\v2\x1c.kernwave.v1.OperationReportR\x05ended\"_\n" +
 	"\vIncarnation\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x1a\n" +
-	"\binstance\x18\x03 \x01(\tR\binstance\"\xc6\x02\n" +
+	"\binstance\x18\x03 \x01(\tR\binstance\"\x97\x03\n" +
 	"\x0fCheckInResponse\x12,\n" +
 	"\x04from\x18\x01 \x01(\v2\x18.kernwave.v1.IncarnationR\x04from\x12;\n" +
 	"\vserver_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -920,7 +1052,10 @@ const file_kernwave_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"want_facts\x18\x04 \x01(\bR\twantFacts\x12;\n" +
 	"\toperation\x18\x05 \x01(\v2\x1d.kernwave.v1.DesiredOperationR\toperation\x12+\n" +
-	"\x11renew_certificate\x18\x06 \x01(\bR\x10renewCertificate\"\xfe\x01\n" +
+	"\x11renew_certificate\x18\x06 \x01(\bR\x10renewCertificate\x12\x16\n" +
+	"\x06answer\x18\a \x01(\tR\x06answer\x12\x14\n" +
+	"\x05again\x18\b \x01(\bR\x05again\x12!\n" +
+	"\fwant_history\x18\x0e \x01(\bR\vwantHistory\"\xaa\x02\n" +
 	"\x10DesiredOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12+\n" +
@@ -928,7 +1063,9 @@ const file_kernwave_v1_agent_proto_rawDesc = "" +
 	"\x04word\x18\x04 \x01(\tR\x04word\x12\x19\n" +
 	"\bword_why\x18\x05 \x01(\tR\awordWhy\x12(\n" +
 	"\x05grant\x18\x06 \x01(\v2\x12.kernwave.v1.GrantR\x05grant\x12@\n" +
-	"\x0etrial_deadline\x18\a \x01(\v2\x19.google.protobuf.DurationR\rtrialDeadline\"F\n" +
+	"\x0etrial_deadline\x18\a \x01(\v2\x19.google.protobuf.DurationR\rtrialDeadline\x12\x14\n" +
+	"\x05owner\x18\x0e \x01(\tR\x05owner\x12\x14\n" +
+	"\x05stage\x18\x0f \x01(\x05R\x05stage\"F\n" +
 	"\x05Grant\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12-\n" +
 	"\x04life\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04life\"^\n" +
@@ -962,61 +1099,64 @@ func file_kernwave_v1_agent_proto_rawDescGZIP() []byte {
 	return file_kernwave_v1_agent_proto_rawDescData
 }
 
-var file_kernwave_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_kernwave_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_kernwave_v1_agent_proto_goTypes = []any{
 	(*EnrolRequest)(nil),          // 0: kernwave.v1.EnrolRequest
 	(*ReenrolRequest)(nil),        // 1: kernwave.v1.ReenrolRequest
 	(*EnrolResponse)(nil),         // 2: kernwave.v1.EnrolResponse
 	(*CheckInRequest)(nil),        // 3: kernwave.v1.CheckInRequest
 	(*OperationReport)(nil),       // 4: kernwave.v1.OperationReport
-	(*Incarnation)(nil),           // 5: kernwave.v1.Incarnation
-	(*CheckInResponse)(nil),       // 6: kernwave.v1.CheckInResponse
-	(*DesiredOperation)(nil),      // 7: kernwave.v1.DesiredOperation
-	(*Grant)(nil),                 // 8: kernwave.v1.Grant
-	(*ConfirmRebootRequest)(nil),  // 9: kernwave.v1.ConfirmRebootRequest
-	(*ConfirmRebootResponse)(nil), // 10: kernwave.v1.ConfirmRebootResponse
-	(*RenewRequest)(nil),          // 11: kernwave.v1.RenewRequest
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
-	(*HostState)(nil),             // 13: kernwave.v1.HostState
-	(*Facts)(nil),                 // 14: kernwave.v1.Facts
-	(*Problem)(nil),               // 15: kernwave.v1.Problem
-	(*Trial)(nil),                 // 16: kernwave.v1.Trial
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
-	(*Kernel)(nil),                // 18: kernwave.v1.Kernel
+	(*JournalHistory)(nil),        // 5: kernwave.v1.JournalHistory
+	(*Incarnation)(nil),           // 6: kernwave.v1.Incarnation
+	(*CheckInResponse)(nil),       // 7: kernwave.v1.CheckInResponse
+	(*DesiredOperation)(nil),      // 8: kernwave.v1.DesiredOperation
+	(*Grant)(nil),                 // 9: kernwave.v1.Grant
+	(*ConfirmRebootRequest)(nil),  // 10: kernwave.v1.ConfirmRebootRequest
+	(*ConfirmRebootResponse)(nil), // 11: kernwave.v1.ConfirmRebootResponse
+	(*RenewRequest)(nil),          // 12: kernwave.v1.RenewRequest
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*HostState)(nil),             // 14: kernwave.v1.HostState
+	(*Facts)(nil),                 // 15: kernwave.v1.Facts
+	(*Problem)(nil),               // 16: kernwave.v1.Problem
+	(*Trial)(nil),                 // 17: kernwave.v1.Trial
+	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
+	(*Kernel)(nil),                // 19: kernwave.v1.Kernel
 }
 var file_kernwave_v1_agent_proto_depIdxs = []int32{
-	12, // 0: kernwave.v1.EnrolResponse.server_time:type_name -> google.protobuf.Timestamp
-	13, // 1: kernwave.v1.CheckInRequest.now:type_name -> kernwave.v1.HostState
-	14, // 2: kernwave.v1.CheckInRequest.facts:type_name -> kernwave.v1.Facts
+	13, // 0: kernwave.v1.EnrolResponse.server_time:type_name -> google.protobuf.Timestamp
+	14, // 1: kernwave.v1.CheckInRequest.now:type_name -> kernwave.v1.HostState
+	15, // 2: kernwave.v1.CheckInRequest.facts:type_name -> kernwave.v1.Facts
 	4,  // 3: kernwave.v1.CheckInRequest.operation:type_name -> kernwave.v1.OperationReport
-	5,  // 4: kernwave.v1.CheckInRequest.seen:type_name -> kernwave.v1.Incarnation
-	15, // 5: kernwave.v1.OperationReport.problem:type_name -> kernwave.v1.Problem
-	16, // 6: kernwave.v1.OperationReport.trial:type_name -> kernwave.v1.Trial
-	17, // 7: kernwave.v1.OperationReport.phase_age:type_name -> google.protobuf.Duration
-	5,  // 8: kernwave.v1.CheckInResponse.from:type_name -> kernwave.v1.Incarnation
-	12, // 9: kernwave.v1.CheckInResponse.server_time:type_name -> google.protobuf.Timestamp
-	17, // 10: kernwave.v1.CheckInResponse.check_in_after:type_name -> google.protobuf.Duration
-	7,  // 11: kernwave.v1.CheckInResponse.operation:type_name -> kernwave.v1.DesiredOperation
-	18, // 12: kernwave.v1.DesiredOperation.kernel:type_name -> kernwave.v1.Kernel
-	8,  // 13: kernwave.v1.DesiredOperation.grant:type_name -> kernwave.v1.Grant
-	17, // 14: kernwave.v1.DesiredOperation.trial_deadline:type_name -> google.protobuf.Duration
-	17, // 15: kernwave.v1.Grant.life:type_name -> google.protobuf.Duration
-	5,  // 16: kernwave.v1.ConfirmRebootResponse.from:type_name -> kernwave.v1.Incarnation
-	0,  // 17: kernwave.v1.EnrolService.Enrol:input_type -> kernwave.v1.EnrolRequest
-	1,  // 18: kernwave.v1.EnrolService.Reenrol:input_type -> kernwave.v1.ReenrolRequest
-	3,  // 19: kernwave.v1.AgentService.CheckIn:input_type -> kernwave.v1.CheckInRequest
-	9,  // 20: kernwave.v1.AgentService.ConfirmReboot:input_type -> kernwave.v1.ConfirmRebootRequest
-	11, // 21: kernwave.v1.AgentService.Renew:input_type -> kernwave.v1.RenewRequest
-	2,  // 22: kernwave.v1.EnrolService.Enrol:output_type -> kernwave.v1.EnrolResponse
-	2,  // 23: kernwave.v1.EnrolService.Reenrol:output_type -> kernwave.v1.EnrolResponse
-	6,  // 24: kernwave.v1.AgentService.CheckIn:output_type -> kernwave.v1.CheckInResponse
-	10, // 25: kernwave.v1.AgentService.ConfirmReboot:output_type -> kernwave.v1.ConfirmRebootResponse
-	2,  // 26: kernwave.v1.AgentService.Renew:output_type -> kernwave.v1.EnrolResponse
-	22, // [22:27] is the sub-list for method output_type
-	17, // [17:22] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	6,  // 4: kernwave.v1.CheckInRequest.seen:type_name -> kernwave.v1.Incarnation
+	5,  // 5: kernwave.v1.CheckInRequest.history:type_name -> kernwave.v1.JournalHistory
+	16, // 6: kernwave.v1.OperationReport.problem:type_name -> kernwave.v1.Problem
+	17, // 7: kernwave.v1.OperationReport.trial:type_name -> kernwave.v1.Trial
+	18, // 8: kernwave.v1.OperationReport.phase_age:type_name -> google.protobuf.Duration
+	4,  // 9: kernwave.v1.JournalHistory.ended:type_name -> kernwave.v1.OperationReport
+	6,  // 10: kernwave.v1.CheckInResponse.from:type_name -> kernwave.v1.Incarnation
+	13, // 11: kernwave.v1.CheckInResponse.server_time:type_name -> google.protobuf.Timestamp
+	18, // 12: kernwave.v1.CheckInResponse.check_in_after:type_name -> google.protobuf.Duration
+	8,  // 13: kernwave.v1.CheckInResponse.operation:type_name -> kernwave.v1.DesiredOperation
+	19, // 14: kernwave.v1.DesiredOperation.kernel:type_name -> kernwave.v1.Kernel
+	9,  // 15: kernwave.v1.DesiredOperation.grant:type_name -> kernwave.v1.Grant
+	18, // 16: kernwave.v1.DesiredOperation.trial_deadline:type_name -> google.protobuf.Duration
+	18, // 17: kernwave.v1.Grant.life:type_name -> google.protobuf.Duration
+	6,  // 18: kernwave.v1.ConfirmRebootResponse.from:type_name -> kernwave.v1.Incarnation
+	0,  // 19: kernwave.v1.EnrolService.Enrol:input_type -> kernwave.v1.EnrolRequest
+	1,  // 20: kernwave.v1.EnrolService.Reenrol:input_type -> kernwave.v1.ReenrolRequest
+	3,  // 21: kernwave.v1.AgentService.CheckIn:input_type -> kernwave.v1.CheckInRequest
+	10, // 22: kernwave.v1.AgentService.ConfirmReboot:input_type -> kernwave.v1.ConfirmRebootRequest
+	12, // 23: kernwave.v1.AgentService.Renew:input_type -> kernwave.v1.RenewRequest
+	2,  // 24: kernwave.v1.EnrolService.Enrol:output_type -> kernwave.v1.EnrolResponse
+	2,  // 25: kernwave.v1.EnrolService.Reenrol:output_type -> kernwave.v1.EnrolResponse
+	7,  // 26: kernwave.v1.AgentService.CheckIn:output_type -> kernwave.v1.CheckInResponse
+	11, // 27: kernwave.v1.AgentService.ConfirmReboot:output_type -> kernwave.v1.ConfirmRebootResponse
+	2,  // 28: kernwave.v1.AgentService.Renew:output_type -> kernwave.v1.EnrolResponse
+	24, // [24:29] is the sub-list for method output_type
+	19, // [19:24] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_kernwave_v1_agent_proto_init() }
@@ -1031,7 +1171,7 @@ func file_kernwave_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kernwave_v1_agent_proto_rawDesc), len(file_kernwave_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -1779,6 +1779,7 @@ func (x *StopResponse) GetWarnings() []string {
 type LiftStopRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Why           string                 `protobuf:"bytes,1,opt,name=why,proto3" json:"why,omitempty"`
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // also while the state is being rebuilt, or another control plane is obeyed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1818,6 +1819,13 @@ func (x *LiftStopRequest) GetWhy() string {
 		return x.Why
 	}
 	return ""
+}
+
+func (x *LiftStopRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 type LiftStopResponse struct {
@@ -1906,6 +1914,8 @@ type GetStatusResponse struct {
 	StoreError    string                 `protobuf:"bytes,10,opt,name=store_error,json=storeError,proto3" json:"store_error,omitempty"`
 	Role          string                 `protobuf:"bytes,11,opt,name=role,proto3" json:"role,omitempty"` // the caller's
 	Operator      string                 `protobuf:"bytes,12,opt,name=operator,proto3" json:"operator,omitempty"`
+	Rebuild       *Rebuild               `protobuf:"bytes,14,opt,name=rebuild,proto3" json:"rebuild,omitempty"`       // unset: the state is whole
+	Superseded    string                 `protobuf:"bytes,15,opt,name=superseded,proto3" json:"superseded,omitempty"` // which host has obeyed which newer control plane; empty: none has
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2024,6 +2034,97 @@ func (x *GetStatusResponse) GetOperator() string {
 	return ""
 }
 
+func (x *GetStatusResponse) GetRebuild() *Rebuild {
+	if x != nil {
+		return x.Rebuild
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetSuperseded() string {
+	if x != nil {
+		return x.Superseded
+	}
+	return ""
+}
+
+// Rebuild says how far a restored control plane has come in learning from the hosts' journals what its store forgot.
+type Rebuild struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Why           string                 `protobuf:"bytes,1,opt,name=why,proto3" json:"why,omitempty"` // why the store counts as restored
+	Since         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	Hosts         int32                  `protobuf:"varint,3,opt,name=hosts,proto3" json:"hosts,omitempty"` // active ones
+	Reported      int32                  `protobuf:"varint,4,opt,name=reported,proto3" json:"reported,omitempty"`
+	Waiting       []*Out                 `protobuf:"bytes,5,rep,name=waiting,proto3" json:"waiting,omitempty"` // the first few of the others, by id
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rebuild) Reset() {
+	*x = Rebuild{}
+	mi := &file_kernwave_v1_operator_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rebuild) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rebuild) ProtoMessage() {}
+
+func (x *Rebuild) ProtoReflect() protoreflect.Message {
+	mi := &file_kernwave_v1_operator_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rebuild.ProtoReflect.Descriptor instead.
+func (*Rebuild) Descriptor() ([]byte, []int) {
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *Rebuild) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Rebuild) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Rebuild) GetHosts() int32 {
+	if x != nil {
+		return x.Hosts
+	}
+	return 0
+}
+
+func (x *Rebuild) GetReported() int32 {
+	if x != nil {
+		return x.Reported
+	}
+	return 0
+}
+
+func (x *Rebuild) GetWaiting() []*Out {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
 type AddKernelRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kernel        *Kernel                `protobuf:"bytes,1,opt,name=kernel,proto3" json:"kernel,omitempty"`
@@ -2033,7 +2134,7 @@ type AddKernelRequest struct {
 
 func (x *AddKernelRequest) Reset() {
 	*x = AddKernelRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[36]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2146,7 @@ func (x *AddKernelRequest) String() string {
 func (*AddKernelRequest) ProtoMessage() {}
 
 func (x *AddKernelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[36]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2159,7 @@ func (x *AddKernelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKernelRequest.ProtoReflect.Descriptor instead.
 func (*AddKernelRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{36}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AddKernelRequest) GetKernel() *Kernel {
@@ -2076,7 +2177,7 @@ type ListKernelsRequest struct {
 
 func (x *ListKernelsRequest) Reset() {
 	*x = ListKernelsRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[37]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2189,7 @@ func (x *ListKernelsRequest) String() string {
 func (*ListKernelsRequest) ProtoMessage() {}
 
 func (x *ListKernelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[37]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2202,7 @@ func (x *ListKernelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKernelsRequest.ProtoReflect.Descriptor instead.
 func (*ListKernelsRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{37}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{38}
 }
 
 type ListKernelsResponse struct {
@@ -2114,7 +2215,7 @@ type ListKernelsResponse struct {
 
 func (x *ListKernelsResponse) Reset() {
 	*x = ListKernelsResponse{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[38]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2126,7 +2227,7 @@ func (x *ListKernelsResponse) String() string {
 func (*ListKernelsResponse) ProtoMessage() {}
 
 func (x *ListKernelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[38]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2139,7 +2240,7 @@ func (x *ListKernelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKernelsResponse.ProtoReflect.Descriptor instead.
 func (*ListKernelsResponse) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{38}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListKernelsResponse) GetKernels() []*Kernel {
@@ -2172,7 +2273,7 @@ type Approval struct {
 
 func (x *Approval) Reset() {
 	*x = Approval{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[39]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2184,7 +2285,7 @@ func (x *Approval) String() string {
 func (*Approval) ProtoMessage() {}
 
 func (x *Approval) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[39]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2197,7 +2298,7 @@ func (x *Approval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Approval.ProtoReflect.Descriptor instead.
 func (*Approval) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{39}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Approval) GetKernel() string {
@@ -2273,7 +2374,7 @@ type RolloutSpec struct {
 
 func (x *RolloutSpec) Reset() {
 	*x = RolloutSpec{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[40]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2285,7 +2386,7 @@ func (x *RolloutSpec) String() string {
 func (*RolloutSpec) ProtoMessage() {}
 
 func (x *RolloutSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[40]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2298,7 +2399,7 @@ func (x *RolloutSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RolloutSpec.ProtoReflect.Descriptor instead.
 func (*RolloutSpec) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{40}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RolloutSpec) GetKernel() string {
@@ -2373,7 +2474,7 @@ type PlanRolloutRequest struct {
 
 func (x *PlanRolloutRequest) Reset() {
 	*x = PlanRolloutRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[41]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2385,7 +2486,7 @@ func (x *PlanRolloutRequest) String() string {
 func (*PlanRolloutRequest) ProtoMessage() {}
 
 func (x *PlanRolloutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[41]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2398,7 +2499,7 @@ func (x *PlanRolloutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanRolloutRequest.ProtoReflect.Descriptor instead.
 func (*PlanRolloutRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{41}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PlanRolloutRequest) GetSpec() *RolloutSpec {
@@ -2418,7 +2519,7 @@ type StartRolloutRequest struct {
 
 func (x *StartRolloutRequest) Reset() {
 	*x = StartRolloutRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[42]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2430,7 +2531,7 @@ func (x *StartRolloutRequest) String() string {
 func (*StartRolloutRequest) ProtoMessage() {}
 
 func (x *StartRolloutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[42]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2443,7 +2544,7 @@ func (x *StartRolloutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRolloutRequest.ProtoReflect.Descriptor instead.
 func (*StartRolloutRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{42}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *StartRolloutRequest) GetSpec() *RolloutSpec {
@@ -2469,7 +2570,7 @@ type GetRolloutRequest struct {
 
 func (x *GetRolloutRequest) Reset() {
 	*x = GetRolloutRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[43]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2481,7 +2582,7 @@ func (x *GetRolloutRequest) String() string {
 func (*GetRolloutRequest) ProtoMessage() {}
 
 func (x *GetRolloutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[43]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2494,7 +2595,7 @@ func (x *GetRolloutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRolloutRequest.ProtoReflect.Descriptor instead.
 func (*GetRolloutRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{43}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetRolloutRequest) GetId() string {
@@ -2512,7 +2613,7 @@ type ListRolloutsRequest struct {
 
 func (x *ListRolloutsRequest) Reset() {
 	*x = ListRolloutsRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[44]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2524,7 +2625,7 @@ func (x *ListRolloutsRequest) String() string {
 func (*ListRolloutsRequest) ProtoMessage() {}
 
 func (x *ListRolloutsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[44]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2537,7 +2638,7 @@ func (x *ListRolloutsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRolloutsRequest.ProtoReflect.Descriptor instead.
 func (*ListRolloutsRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{44}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{45}
 }
 
 type ListRolloutsResponse struct {
@@ -2549,7 +2650,7 @@ type ListRolloutsResponse struct {
 
 func (x *ListRolloutsResponse) Reset() {
 	*x = ListRolloutsResponse{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[45]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2561,7 +2662,7 @@ func (x *ListRolloutsResponse) String() string {
 func (*ListRolloutsResponse) ProtoMessage() {}
 
 func (x *ListRolloutsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[45]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2574,7 +2675,7 @@ func (x *ListRolloutsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRolloutsResponse.ProtoReflect.Descriptor instead.
 func (*ListRolloutsResponse) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{45}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListRolloutsResponse) GetRollouts() []*Rollout {
@@ -2597,7 +2698,7 @@ type ChangeRolloutRequest struct {
 
 func (x *ChangeRolloutRequest) Reset() {
 	*x = ChangeRolloutRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[46]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2609,7 +2710,7 @@ func (x *ChangeRolloutRequest) String() string {
 func (*ChangeRolloutRequest) ProtoMessage() {}
 
 func (x *ChangeRolloutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[46]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2622,7 +2723,7 @@ func (x *ChangeRolloutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRolloutRequest.ProtoReflect.Descriptor instead.
 func (*ChangeRolloutRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{46}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ChangeRolloutRequest) GetId() string {
@@ -2683,7 +2784,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[47]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2695,7 +2796,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[47]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2708,7 +2809,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{47}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Rollout) GetId() string {
@@ -2833,7 +2934,7 @@ type Stage struct {
 
 func (x *Stage) Reset() {
 	*x = Stage{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[48]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2845,7 +2946,7 @@ func (x *Stage) String() string {
 func (*Stage) ProtoMessage() {}
 
 func (x *Stage) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[48]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2858,7 +2959,7 @@ func (x *Stage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stage.ProtoReflect.Descriptor instead.
 func (*Stage) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{48}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Stage) GetNumber() int32 {
@@ -2939,7 +3040,7 @@ type RolloutType struct {
 
 func (x *RolloutType) Reset() {
 	*x = RolloutType{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[49]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2951,7 +3052,7 @@ func (x *RolloutType) String() string {
 func (*RolloutType) ProtoMessage() {}
 
 func (x *RolloutType) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[49]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2964,7 +3065,7 @@ func (x *RolloutType) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RolloutType.ProtoReflect.Descriptor instead.
 func (*RolloutType) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{49}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RolloutType) GetId() string {
@@ -3030,7 +3131,7 @@ type RolloutHost struct {
 
 func (x *RolloutHost) Reset() {
 	*x = RolloutHost{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[50]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3042,7 +3143,7 @@ func (x *RolloutHost) String() string {
 func (*RolloutHost) ProtoMessage() {}
 
 func (x *RolloutHost) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[50]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3055,7 +3156,7 @@ func (x *RolloutHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RolloutHost.ProtoReflect.Descriptor instead.
 func (*RolloutHost) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{50}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RolloutHost) GetId() string {
@@ -3110,7 +3211,7 @@ type ExcludedHost struct {
 
 func (x *ExcludedHost) Reset() {
 	*x = ExcludedHost{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[51]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3122,7 +3223,7 @@ func (x *ExcludedHost) String() string {
 func (*ExcludedHost) ProtoMessage() {}
 
 func (x *ExcludedHost) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[51]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3135,7 +3236,7 @@ func (x *ExcludedHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExcludedHost.ProtoReflect.Descriptor instead.
 func (*ExcludedHost) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{51}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ExcludedHost) GetId() string {
@@ -3271,11 +3372,12 @@ const file_kernwave_v1_operator_proto_rawDesc = "" +
 	"\vStopRequest\x12\x10\n" +
 	"\x03why\x18\x01 \x01(\tR\x03why\"*\n" +
 	"\fStopResponse\x12\x1a\n" +
-	"\bwarnings\x18\x01 \x03(\tR\bwarnings\"#\n" +
+	"\bwarnings\x18\x01 \x03(\tR\bwarnings\"9\n" +
 	"\x0fLiftStopRequest\x12\x10\n" +
-	"\x03why\x18\x01 \x01(\tR\x03why\"\x12\n" +
+	"\x03why\x18\x01 \x01(\tR\x03why\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"\x12\n" +
 	"\x10LiftStopResponse\"\x12\n" +
-	"\x10GetStatusRequest\"\xfd\x02\n" +
+	"\x10GetStatusRequest\"\xcd\x03\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x12\n" +
@@ -3291,7 +3393,17 @@ const file_kernwave_v1_operator_proto_rawDesc = "" +
 	" \x01(\tR\n" +
 	"storeError\x12\x12\n" +
 	"\x04role\x18\v \x01(\tR\x04role\x12\x1a\n" +
-	"\boperator\x18\f \x01(\tR\boperator\"?\n" +
+	"\boperator\x18\f \x01(\tR\boperator\x12.\n" +
+	"\arebuild\x18\x0e \x01(\v2\x14.kernwave.v1.RebuildR\arebuild\x12\x1e\n" +
+	"\n" +
+	"superseded\x18\x0f \x01(\tR\n" +
+	"superseded\"\xab\x01\n" +
+	"\aRebuild\x12\x10\n" +
+	"\x03why\x18\x01 \x01(\tR\x03why\x120\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x14\n" +
+	"\x05hosts\x18\x03 \x01(\x05R\x05hosts\x12\x1a\n" +
+	"\breported\x18\x04 \x01(\x05R\breported\x12*\n" +
+	"\awaiting\x18\x05 \x03(\v2\x10.kernwave.v1.OutR\awaiting\"?\n" +
 	"\x10AddKernelRequest\x12+\n" +
 	"\x06kernel\x18\x01 \x01(\v2\x13.kernwave.v1.KernelR\x06kernel\"\x14\n" +
 	"\x12ListKernelsRequest\"y\n" +
@@ -3425,7 +3537,7 @@ func file_kernwave_v1_operator_proto_rawDescGZIP() []byte {
 	return file_kernwave_v1_operator_proto_rawDescData
 }
 
-var file_kernwave_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_kernwave_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_kernwave_v1_operator_proto_goTypes = []any{
 	(*ListHostsRequest)(nil),         // 0: kernwave.v1.ListHostsRequest
 	(*ListHostsResponse)(nil),        // 1: kernwave.v1.ListHostsResponse
@@ -3463,123 +3575,127 @@ var file_kernwave_v1_operator_proto_goTypes = []any{
 	(*LiftStopResponse)(nil),         // 33: kernwave.v1.LiftStopResponse
 	(*GetStatusRequest)(nil),         // 34: kernwave.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),        // 35: kernwave.v1.GetStatusResponse
-	(*AddKernelRequest)(nil),         // 36: kernwave.v1.AddKernelRequest
-	(*ListKernelsRequest)(nil),       // 37: kernwave.v1.ListKernelsRequest
-	(*ListKernelsResponse)(nil),      // 38: kernwave.v1.ListKernelsResponse
-	(*Approval)(nil),                 // 39: kernwave.v1.Approval
-	(*RolloutSpec)(nil),              // 40: kernwave.v1.RolloutSpec
-	(*PlanRolloutRequest)(nil),       // 41: kernwave.v1.PlanRolloutRequest
-	(*StartRolloutRequest)(nil),      // 42: kernwave.v1.StartRolloutRequest
-	(*GetRolloutRequest)(nil),        // 43: kernwave.v1.GetRolloutRequest
-	(*ListRolloutsRequest)(nil),      // 44: kernwave.v1.ListRolloutsRequest
-	(*ListRolloutsResponse)(nil),     // 45: kernwave.v1.ListRolloutsResponse
-	(*ChangeRolloutRequest)(nil),     // 46: kernwave.v1.ChangeRolloutRequest
-	(*Rollout)(nil),                  // 47: kernwave.v1.Rollout
-	(*Stage)(nil),                    // 48: kernwave.v1.Stage
-	(*RolloutType)(nil),              // 49: kernwave.v1.RolloutType
-	(*RolloutHost)(nil),              // 50: kernwave.v1.RolloutHost
-	(*ExcludedHost)(nil),             // 51: kernwave.v1.ExcludedHost
-	(*Host)(nil),                     // 52: kernwave.v1.Host
-	(*Operation)(nil),                // 53: kernwave.v1.Operation
-	(*durationpb.Duration)(nil),      // 54: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 55: google.protobuf.Timestamp
-	(*Kernel)(nil),                   // 56: kernwave.v1.Kernel
+	(*Rebuild)(nil),                  // 36: kernwave.v1.Rebuild
+	(*AddKernelRequest)(nil),         // 37: kernwave.v1.AddKernelRequest
+	(*ListKernelsRequest)(nil),       // 38: kernwave.v1.ListKernelsRequest
+	(*ListKernelsResponse)(nil),      // 39: kernwave.v1.ListKernelsResponse
+	(*Approval)(nil),                 // 40: kernwave.v1.Approval
+	(*RolloutSpec)(nil),              // 41: kernwave.v1.RolloutSpec
+	(*PlanRolloutRequest)(nil),       // 42: kernwave.v1.PlanRolloutRequest
+	(*StartRolloutRequest)(nil),      // 43: kernwave.v1.StartRolloutRequest
+	(*GetRolloutRequest)(nil),        // 44: kernwave.v1.GetRolloutRequest
+	(*ListRolloutsRequest)(nil),      // 45: kernwave.v1.ListRolloutsRequest
+	(*ListRolloutsResponse)(nil),     // 46: kernwave.v1.ListRolloutsResponse
+	(*ChangeRolloutRequest)(nil),     // 47: kernwave.v1.ChangeRolloutRequest
+	(*Rollout)(nil),                  // 48: kernwave.v1.Rollout
+	(*Stage)(nil),                    // 49: kernwave.v1.Stage
+	(*RolloutType)(nil),              // 50: kernwave.v1.RolloutType
+	(*RolloutHost)(nil),              // 51: kernwave.v1.RolloutHost
+	(*ExcludedHost)(nil),             // 52: kernwave.v1.ExcludedHost
+	(*Host)(nil),                     // 53: kernwave.v1.Host
+	(*Operation)(nil),                // 54: kernwave.v1.Operation
+	(*durationpb.Duration)(nil),      // 55: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 56: google.protobuf.Timestamp
+	(*Kernel)(nil),                   // 57: kernwave.v1.Kernel
 }
 var file_kernwave_v1_operator_proto_depIdxs = []int32{
-	52, // 0: kernwave.v1.ListHostsResponse.hosts:type_name -> kernwave.v1.Host
-	52, // 1: kernwave.v1.GetHostResponse.host:type_name -> kernwave.v1.Host
-	53, // 2: kernwave.v1.GetHostResponse.operations:type_name -> kernwave.v1.Operation
-	54, // 3: kernwave.v1.CreateEnrolTokenRequest.life:type_name -> google.protobuf.Duration
-	55, // 4: kernwave.v1.CreateEnrolTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	54, // 5: kernwave.v1.CreateOperatorRequest.life:type_name -> google.protobuf.Duration
-	55, // 6: kernwave.v1.Operator.created_at:type_name -> google.protobuf.Timestamp
-	55, // 7: kernwave.v1.Operator.expires_at:type_name -> google.protobuf.Timestamp
+	53, // 0: kernwave.v1.ListHostsResponse.hosts:type_name -> kernwave.v1.Host
+	53, // 1: kernwave.v1.GetHostResponse.host:type_name -> kernwave.v1.Host
+	54, // 2: kernwave.v1.GetHostResponse.operations:type_name -> kernwave.v1.Operation
+	55, // 3: kernwave.v1.CreateEnrolTokenRequest.life:type_name -> google.protobuf.Duration
+	56, // 4: kernwave.v1.CreateEnrolTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	55, // 5: kernwave.v1.CreateOperatorRequest.life:type_name -> google.protobuf.Duration
+	56, // 6: kernwave.v1.Operator.created_at:type_name -> google.protobuf.Timestamp
+	56, // 7: kernwave.v1.Operator.expires_at:type_name -> google.protobuf.Timestamp
 	12, // 8: kernwave.v1.ListOperatorsResponse.operators:type_name -> kernwave.v1.Operator
 	17, // 9: kernwave.v1.ListBudgetsResponse.budgets:type_name -> kernwave.v1.Budget
 	20, // 10: kernwave.v1.ListBudgetsResponse.use:type_name -> kernwave.v1.GroupUse
 	21, // 11: kernwave.v1.GroupUse.out:type_name -> kernwave.v1.Out
 	17, // 12: kernwave.v1.SetBudgetRequest.budget:type_name -> kernwave.v1.Budget
-	55, // 13: kernwave.v1.Event.at:type_name -> google.protobuf.Timestamp
+	56, // 13: kernwave.v1.Event.at:type_name -> google.protobuf.Timestamp
 	23, // 14: kernwave.v1.ListEventsResponse.events:type_name -> kernwave.v1.Event
-	55, // 15: kernwave.v1.Incident.at:type_name -> google.protobuf.Timestamp
+	56, // 15: kernwave.v1.Incident.at:type_name -> google.protobuf.Timestamp
 	27, // 16: kernwave.v1.Incident.choices:type_name -> kernwave.v1.Choice
-	55, // 17: kernwave.v1.Incident.closed_at:type_name -> google.protobuf.Timestamp
+	56, // 17: kernwave.v1.Incident.closed_at:type_name -> google.protobuf.Timestamp
 	26, // 18: kernwave.v1.ListIncidentsResponse.incidents:type_name -> kernwave.v1.Incident
-	55, // 19: kernwave.v1.GetStatusResponse.last_tick:type_name -> google.protobuf.Timestamp
-	56, // 20: kernwave.v1.AddKernelRequest.kernel:type_name -> kernwave.v1.Kernel
-	56, // 21: kernwave.v1.ListKernelsResponse.kernels:type_name -> kernwave.v1.Kernel
-	39, // 22: kernwave.v1.ListKernelsResponse.approvals:type_name -> kernwave.v1.Approval
-	55, // 23: kernwave.v1.Approval.at:type_name -> google.protobuf.Timestamp
-	55, // 24: kernwave.v1.Approval.until:type_name -> google.protobuf.Timestamp
-	54, // 25: kernwave.v1.RolloutSpec.soak:type_name -> google.protobuf.Duration
-	54, // 26: kernwave.v1.RolloutSpec.return_within:type_name -> google.protobuf.Duration
-	54, // 27: kernwave.v1.RolloutSpec.trial_deadline:type_name -> google.protobuf.Duration
-	40, // 28: kernwave.v1.PlanRolloutRequest.spec:type_name -> kernwave.v1.RolloutSpec
-	40, // 29: kernwave.v1.StartRolloutRequest.spec:type_name -> kernwave.v1.RolloutSpec
-	47, // 30: kernwave.v1.ListRolloutsResponse.rollouts:type_name -> kernwave.v1.Rollout
-	40, // 31: kernwave.v1.Rollout.spec:type_name -> kernwave.v1.RolloutSpec
-	56, // 32: kernwave.v1.Rollout.kernel:type_name -> kernwave.v1.Kernel
-	55, // 33: kernwave.v1.Rollout.started_at:type_name -> google.protobuf.Timestamp
-	55, // 34: kernwave.v1.Rollout.ended_at:type_name -> google.protobuf.Timestamp
-	48, // 35: kernwave.v1.Rollout.stages:type_name -> kernwave.v1.Stage
-	49, // 36: kernwave.v1.Rollout.types:type_name -> kernwave.v1.RolloutType
-	50, // 37: kernwave.v1.Rollout.hosts:type_name -> kernwave.v1.RolloutHost
-	51, // 38: kernwave.v1.Rollout.excluded:type_name -> kernwave.v1.ExcludedHost
-	55, // 39: kernwave.v1.Stage.began_at:type_name -> google.protobuf.Timestamp
-	55, // 40: kernwave.v1.Stage.soak_until:type_name -> google.protobuf.Timestamp
-	55, // 41: kernwave.v1.Stage.ended_at:type_name -> google.protobuf.Timestamp
-	53, // 42: kernwave.v1.RolloutHost.operation:type_name -> kernwave.v1.Operation
-	0,  // 43: kernwave.v1.FleetService.ListHosts:input_type -> kernwave.v1.ListHostsRequest
-	2,  // 44: kernwave.v1.FleetService.GetHost:input_type -> kernwave.v1.GetHostRequest
-	4,  // 45: kernwave.v1.FleetService.WhyHost:input_type -> kernwave.v1.WhyHostRequest
-	6,  // 46: kernwave.v1.FleetService.SetHostStatus:input_type -> kernwave.v1.SetHostStatusRequest
-	7,  // 47: kernwave.v1.FleetService.RevokeHost:input_type -> kernwave.v1.RevokeHostRequest
-	8,  // 48: kernwave.v1.FleetService.CreateEnrolToken:input_type -> kernwave.v1.CreateEnrolTokenRequest
-	10, // 49: kernwave.v1.FleetService.CreateOperator:input_type -> kernwave.v1.CreateOperatorRequest
-	13, // 50: kernwave.v1.FleetService.ListOperators:input_type -> kernwave.v1.ListOperatorsRequest
-	15, // 51: kernwave.v1.FleetService.DeleteOperator:input_type -> kernwave.v1.DeleteOperatorRequest
-	18, // 52: kernwave.v1.FleetService.ListBudgets:input_type -> kernwave.v1.ListBudgetsRequest
-	22, // 53: kernwave.v1.FleetService.SetBudget:input_type -> kernwave.v1.SetBudgetRequest
-	24, // 54: kernwave.v1.FleetService.ListEvents:input_type -> kernwave.v1.ListEventsRequest
-	28, // 55: kernwave.v1.FleetService.ListIncidents:input_type -> kernwave.v1.ListIncidentsRequest
-	30, // 56: kernwave.v1.FleetService.Stop:input_type -> kernwave.v1.StopRequest
-	32, // 57: kernwave.v1.FleetService.LiftStop:input_type -> kernwave.v1.LiftStopRequest
-	34, // 58: kernwave.v1.FleetService.GetStatus:input_type -> kernwave.v1.GetStatusRequest
-	36, // 59: kernwave.v1.KernelService.AddKernel:input_type -> kernwave.v1.AddKernelRequest
-	37, // 60: kernwave.v1.KernelService.ListKernels:input_type -> kernwave.v1.ListKernelsRequest
-	41, // 61: kernwave.v1.RolloutService.PlanRollout:input_type -> kernwave.v1.PlanRolloutRequest
-	42, // 62: kernwave.v1.RolloutService.StartRollout:input_type -> kernwave.v1.StartRolloutRequest
-	43, // 63: kernwave.v1.RolloutService.GetRollout:input_type -> kernwave.v1.GetRolloutRequest
-	44, // 64: kernwave.v1.RolloutService.ListRollouts:input_type -> kernwave.v1.ListRolloutsRequest
-	46, // 65: kernwave.v1.RolloutService.ChangeRollout:input_type -> kernwave.v1.ChangeRolloutRequest
-	1,  // 66: kernwave.v1.FleetService.ListHosts:output_type -> kernwave.v1.ListHostsResponse
-	3,  // 67: kernwave.v1.FleetService.GetHost:output_type -> kernwave.v1.GetHostResponse
-	5,  // 68: kernwave.v1.FleetService.WhyHost:output_type -> kernwave.v1.WhyHostResponse
-	52, // 69: kernwave.v1.FleetService.SetHostStatus:output_type -> kernwave.v1.Host
-	52, // 70: kernwave.v1.FleetService.RevokeHost:output_type -> kernwave.v1.Host
-	9,  // 71: kernwave.v1.FleetService.CreateEnrolToken:output_type -> kernwave.v1.CreateEnrolTokenResponse
-	11, // 72: kernwave.v1.FleetService.CreateOperator:output_type -> kernwave.v1.CreateOperatorResponse
-	14, // 73: kernwave.v1.FleetService.ListOperators:output_type -> kernwave.v1.ListOperatorsResponse
-	16, // 74: kernwave.v1.FleetService.DeleteOperator:output_type -> kernwave.v1.DeleteOperatorResponse
-	19, // 75: kernwave.v1.FleetService.ListBudgets:output_type -> kernwave.v1.ListBudgetsResponse
-	17, // 76: kernwave.v1.FleetService.SetBudget:output_type -> kernwave.v1.Budget
-	25, // 77: kernwave.v1.FleetService.ListEvents:output_type -> kernwave.v1.ListEventsResponse
-	29, // 78: kernwave.v1.FleetService.ListIncidents:output_type -> kernwave.v1.ListIncidentsResponse
-	31, // 79: kernwave.v1.FleetService.Stop:output_type -> kernwave.v1.StopResponse
-	33, // 80: kernwave.v1.FleetService.LiftStop:output_type -> kernwave.v1.LiftStopResponse
-	35, // 81: kernwave.v1.FleetService.GetStatus:output_type -> kernwave.v1.GetStatusResponse
-	56, // 82: kernwave.v1.KernelService.AddKernel:output_type -> kernwave.v1.Kernel
-	38, // 83: kernwave.v1.KernelService.ListKernels:output_type -> kernwave.v1.ListKernelsResponse
-	47, // 84: kernwave.v1.RolloutService.PlanRollout:output_type -> kernwave.v1.Rollout
-	47, // 85: kernwave.v1.RolloutService.StartRollout:output_type -> kernwave.v1.Rollout
-	47, // 86: kernwave.v1.RolloutService.GetRollout:output_type -> kernwave.v1.Rollout
-	45, // 87: kernwave.v1.RolloutService.ListRollouts:output_type -> kernwave.v1.ListRolloutsResponse
-	47, // 88: kernwave.v1.RolloutService.ChangeRollout:output_type -> kernwave.v1.Rollout
-	66, // [66:89] is the sub-list for method output_type
-	43, // [43:66] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	56, // 19: kernwave.v1.GetStatusResponse.last_tick:type_name -> google.protobuf.Timestamp
+	36, // 20: kernwave.v1.GetStatusResponse.rebuild:type_name -> kernwave.v1.Rebuild
+	56, // 21: kernwave.v1.Rebuild.since:type_name -> google.protobuf.Timestamp
+	21, // 22: kernwave.v1.Rebuild.waiting:type_name -> kernwave.v1.Out
+	57, // 23: kernwave.v1.AddKernelRequest.kernel:type_name -> kernwave.v1.Kernel
+	57, // 24: kernwave.v1.ListKernelsResponse.kernels:type_name -> kernwave.v1.Kernel
+	40, // 25: kernwave.v1.ListKernelsResponse.approvals:type_name -> kernwave.v1.Approval
+	56, // 26: kernwave.v1.Approval.at:type_name -> google.protobuf.Timestamp
+	56, // 27: kernwave.v1.Approval.until:type_name -> google.protobuf.Timestamp
+	55, // 28: kernwave.v1.RolloutSpec.soak:type_name -> google.protobuf.Duration
+	55, // 29: kernwave.v1.RolloutSpec.return_within:type_name -> google.protobuf.Duration
+	55, // 30: kernwave.v1.RolloutSpec.trial_deadline:type_name -> google.protobuf.Duration
+	41, // 31: kernwave.v1.PlanRolloutRequest.spec:type_name -> kernwave.v1.RolloutSpec
+	41, // 32: kernwave.v1.StartRolloutRequest.spec:type_name -> kernwave.v1.RolloutSpec
+	48, // 33: kernwave.v1.ListRolloutsResponse.rollouts:type_name -> kernwave.v1.Rollout
+	41, // 34: kernwave.v1.Rollout.spec:type_name -> kernwave.v1.RolloutSpec
+	57, // 35: kernwave.v1.Rollout.kernel:type_name -> kernwave.v1.Kernel
+	56, // 36: kernwave.v1.Rollout.started_at:type_name -> google.protobuf.Timestamp
+	56, // 37: kernwave.v1.Rollout.ended_at:type_name -> google.protobuf.Timestamp
+	49, // 38: kernwave.v1.Rollout.stages:type_name -> kernwave.v1.Stage
+	50, // 39: kernwave.v1.Rollout.types:type_name -> kernwave.v1.RolloutType
+	51, // 40: kernwave.v1.Rollout.hosts:type_name -> kernwave.v1.RolloutHost
+	52, // 41: kernwave.v1.Rollout.excluded:type_name -> kernwave.v1.ExcludedHost
+	56, // 42: kernwave.v1.Stage.began_at:type_name -> google.protobuf.Timestamp
+	56, // 43: kernwave.v1.Stage.soak_until:type_name -> google.protobuf.Timestamp
+	56, // 44: kernwave.v1.Stage.ended_at:type_name -> google.protobuf.Timestamp
+	54, // 45: kernwave.v1.RolloutHost.operation:type_name -> kernwave.v1.Operation
+	0,  // 46: kernwave.v1.FleetService.ListHosts:input_type -> kernwave.v1.ListHostsRequest
+	2,  // 47: kernwave.v1.FleetService.GetHost:input_type -> kernwave.v1.GetHostRequest
+	4,  // 48: kernwave.v1.FleetService.WhyHost:input_type -> kernwave.v1.WhyHostRequest
+	6,  // 49: kernwave.v1.FleetService.SetHostStatus:input_type -> kernwave.v1.SetHostStatusRequest
+	7,  // 50: kernwave.v1.FleetService.RevokeHost:input_type -> kernwave.v1.RevokeHostRequest
+	8,  // 51: kernwave.v1.FleetService.CreateEnrolToken:input_type -> kernwave.v1.CreateEnrolTokenRequest
+	10, // 52: kernwave.v1.FleetService.CreateOperator:input_type -> kernwave.v1.CreateOperatorRequest
+	13, // 53: kernwave.v1.FleetService.ListOperators:input_type -> kernwave.v1.ListOperatorsRequest
+	15, // 54: kernwave.v1.FleetService.DeleteOperator:input_type -> kernwave.v1.DeleteOperatorRequest
+	18, // 55: kernwave.v1.FleetService.ListBudgets:input_type -> kernwave.v1.ListBudgetsRequest
+	22, // 56: kernwave.v1.FleetService.SetBudget:input_type -> kernwave.v1.SetBudgetRequest
+	24, // 57: kernwave.v1.FleetService.ListEvents:input_type -> kernwave.v1.ListEventsRequest
+	28, // 58: kernwave.v1.FleetService.ListIncidents:input_type -> kernwave.v1.ListIncidentsRequest
+	30, // 59: kernwave.v1.FleetService.Stop:input_type -> kernwave.v1.StopRequest
+	32, // 60: kernwave.v1.FleetService.LiftStop:input_type -> kernwave.v1.LiftStopRequest
+	34, // 61: kernwave.v1.FleetService.GetStatus:input_type -> kernwave.v1.GetStatusRequest
+	37, // 62: kernwave.v1.KernelService.AddKernel:input_type -> kernwave.v1.AddKernelRequest
+	38, // 63: kernwave.v1.KernelService.ListKernels:input_type -> kernwave.v1.ListKernelsRequest
+	42, // 64: kernwave.v1.RolloutService.PlanRollout:input_type -> kernwave.v1.PlanRolloutRequest
+	43, // 65: kernwave.v1.RolloutService.StartRollout:input_type -> kernwave.v1.StartRolloutRequest
+	44, // 66: kernwave.v1.RolloutService.GetRollout:input_type -> kernwave.v1.GetRolloutRequest
+	45, // 67: kernwave.v1.RolloutService.ListRollouts:input_type -> kernwave.v1.ListRolloutsRequest
+	47, // 68: kernwave.v1.RolloutService.ChangeRollout:input_type -> kernwave.v1.ChangeRolloutRequest
+	1,  // 69: kernwave.v1.FleetService.ListHosts:output_type -> kernwave.v1.ListHostsResponse
+	3,  // 70: kernwave.v1.FleetService.GetHost:output_type -> kernwave.v1.GetHostResponse
+	5,  // 71: kernwave.v1.FleetService.WhyHost:output_type -> kernwave.v1.WhyHostResponse
+	53, // 72: kernwave.v1.FleetService.SetHostStatus:output_type -> kernwave.v1.Host
+	53, // 73: kernwave.v1.FleetService.RevokeHost:output_type -> kernwave.v1.Host
+	9,  // 74: kernwave.v1.FleetService.CreateEnrolToken:output_type -> kernwave.v1.CreateEnrolTokenResponse
+	11, // 75: kernwave.v1.FleetService.CreateOperator:output_type -> kernwave.v1.CreateOperatorResponse
+	14, // 76: kernwave.v1.FleetService.ListOperators:output_type -> kernwave.v1.ListOperatorsResponse
+	16, // 77: kernwave.v1.FleetService.DeleteOperator:output_type -> kernwave.v1.DeleteOperatorResponse
+	19, // 78: kernwave.v1.FleetService.ListBudgets:output_type -> kernwave.v1.ListBudgetsResponse
+	17, // 79: kernwave.v1.FleetService.SetBudget:output_type -> kernwave.v1.Budget
+	25, // 80: kernwave.v1.FleetService.ListEvents:output_type -> kernwave.v1.ListEventsResponse
+	29, // 81: kernwave.v1.FleetService.ListIncidents:output_type -> kernwave.v1.ListIncidentsResponse
+	31, // 82: kernwave.v1.FleetService.Stop:output_type -> kernwave.v1.StopResponse
+	33, // 83: kernwave.v1.FleetService.LiftStop:output_type -> kernwave.v1.LiftStopResponse
+	35, // 84: kernwave.v1.FleetService.GetStatus:output_type -> kernwave.v1.GetStatusResponse
+	57, // 85: kernwave.v1.KernelService.AddKernel:output_type -> kernwave.v1.Kernel
+	39, // 86: kernwave.v1.KernelService.ListKernels:output_type -> kernwave.v1.ListKernelsResponse
+	48, // 87: kernwave.v1.RolloutService.PlanRollout:output_type -> kernwave.v1.Rollout
+	48, // 88: kernwave.v1.RolloutService.StartRollout:output_type -> kernwave.v1.Rollout
+	48, // 89: kernwave.v1.RolloutService.GetRollout:output_type -> kernwave.v1.Rollout
+	46, // 90: kernwave.v1.RolloutService.ListRollouts:output_type -> kernwave.v1.ListRolloutsResponse
+	48, // 91: kernwave.v1.RolloutService.ChangeRollout:output_type -> kernwave.v1.Rollout
+	69, // [69:92] is the sub-list for method output_type
+	46, // [46:69] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_kernwave_v1_operator_proto_init() }
@@ -3594,7 +3710,7 @@ func file_kernwave_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kernwave_v1_operator_proto_rawDesc), len(file_kernwave_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   52,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -752,18 +752,23 @@ func (x *HostState) GetParked() string {
 }
 
 type Host struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Status        string                 `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"` // active, maintenance, retired
-	StatusWhy     string                 `protobuf:"bytes,3,opt,name=status_why,json=statusWhy,proto3" json:"status_why,omitempty"`
-	EnrolledAt    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=enrolled_at,json=enrolledAt,proto3" json:"enrolled_at,omitempty"`
-	Revoked       bool                   `protobuf:"varint,5,opt,name=revoked,proto3" json:"revoked,omitempty"`
-	Facts         *Facts                 `protobuf:"bytes,6,opt,name=facts,proto3" json:"facts,omitempty"`
-	Type          *HostType              `protobuf:"bytes,7,opt,name=type,proto3" json:"type,omitempty"`
-	Now           *HostState             `protobuf:"bytes,8,opt,name=now,proto3" json:"now,omitempty"`
-	LastSeen      *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"` // unset: not heard since the control plane started
-	Silent        bool                   `protobuf:"varint,10,opt,name=silent,proto3" json:"silent,omitempty"`
-	Operation     *Operation             `protobuf:"bytes,11,opt,name=operation,proto3" json:"operation,omitempty"` // the open one, if any
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Id         string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Status     string                 `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"` // active, maintenance, retired
+	StatusWhy  string                 `protobuf:"bytes,3,opt,name=status_why,json=statusWhy,proto3" json:"status_why,omitempty"`
+	EnrolledAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=enrolled_at,json=enrolledAt,proto3" json:"enrolled_at,omitempty"`
+	Revoked    bool                   `protobuf:"varint,5,opt,name=revoked,proto3" json:"revoked,omitempty"`
+	Facts      *Facts                 `protobuf:"bytes,6,opt,name=facts,proto3" json:"facts,omitempty"`
+	Type       *HostType              `protobuf:"bytes,7,opt,name=type,proto3" json:"type,omitempty"`
+	Now        *HostState             `protobuf:"bytes,8,opt,name=now,proto3" json:"now,omitempty"`
+	LastSeen   *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"` // unset: not heard since the control plane started
+	Silent     bool                   `protobuf:"varint,10,opt,name=silent,proto3" json:"silent,omitempty"`
+	Operation  *Operation             `protobuf:"bytes,11,opt,name=operation,proto3" json:"operation,omitempty"` // the open one, if any
+	Frozen     string                 `protobuf:"bytes,12,opt,name=frozen,proto3" json:"frozen,omitempty"`       // why two machines seem to share its certificate
+	FrozenAt   *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=frozen_at,json=frozenAt,proto3" json:"frozen_at,omitempty"`
+	// The incarnation of the control plane that has taken over the host's whole journal; lower than the store's last
+	// rebuild: it has not been heard since.
+	JournalTold   uint64 `protobuf:"varint,14,opt,name=journal_told,json=journalTold,proto3" json:"journal_told,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -873,6 +878,27 @@ func (x *Host) GetOperation() *Operation {
 		return x.Operation
 	}
 	return nil
+}
+
+func (x *Host) GetFrozen() string {
+	if x != nil {
+		return x.Frozen
+	}
+	return ""
+}
+
+func (x *Host) GetFrozenAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FrozenAt
+	}
+	return nil
+}
+
+func (x *Host) GetJournalTold() uint64 {
+	if x != nil {
+		return x.JournalTold
+	}
+	return 0
 }
 
 type HostType struct {
@@ -1695,7 +1721,7 @@ const file_kernwave_v1_types_proto_rawDesc = "" +
 	"in_service\x18\x04 \x01(\bR\tinService\x12+\n" +
 	"\x12not_in_service_why\x18\x05 \x01(\tR\x0fnotInServiceWhy\x12!\n" +
 	"\ffailed_units\x18\x06 \x03(\tR\vfailedUnits\x12\x16\n" +
-	"\x06parked\x18\a \x01(\tR\x06parked\"\xaa\x03\n" +
+	"\x06parked\x18\a \x01(\tR\x06parked\"\x9e\x04\n" +
 	"\x04Host\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x1d\n" +
@@ -1710,7 +1736,10 @@ const file_kernwave_v1_types_proto_rawDesc = "" +
 	"\tlast_seen\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\blastSeen\x12\x16\n" +
 	"\x06silent\x18\n" +
 	" \x01(\bR\x06silent\x124\n" +
-	"\toperation\x18\v \x01(\v2\x16.kernwave.v1.OperationR\toperation\"J\n" +
+	"\toperation\x18\v \x01(\v2\x16.kernwave.v1.OperationR\toperation\x12\x16\n" +
+	"\x06frozen\x18\f \x01(\tR\x06frozen\x127\n" +
+	"\tfrozen_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\bfrozenAt\x12!\n" +
+	"\fjournal_told\x18\x0e \x01(\x04R\vjournalTold\"J\n" +
 	"\bHostType\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
 	"\x06values\x18\x02 \x03(\v2\x16.kernwave.v1.TypeValueR\x06values\"3\n" +
@@ -1832,20 +1861,21 @@ var file_kernwave_v1_types_proto_depIdxs = []int32{
 	8,  // 12: kernwave.v1.Host.now:type_name -> kernwave.v1.HostState
 	21, // 13: kernwave.v1.Host.last_seen:type_name -> google.protobuf.Timestamp
 	14, // 14: kernwave.v1.Host.operation:type_name -> kernwave.v1.Operation
-	11, // 15: kernwave.v1.HostType.values:type_name -> kernwave.v1.TypeValue
-	13, // 16: kernwave.v1.Kernel.packages:type_name -> kernwave.v1.Package
-	21, // 17: kernwave.v1.Kernel.added_at:type_name -> google.protobuf.Timestamp
-	21, // 18: kernwave.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
-	21, // 19: kernwave.v1.Operation.phase_since:type_name -> google.protobuf.Timestamp
-	21, // 20: kernwave.v1.Operation.confirmed_at:type_name -> google.protobuf.Timestamp
-	15, // 21: kernwave.v1.Operation.problem:type_name -> kernwave.v1.Problem
-	16, // 22: kernwave.v1.Operation.trial:type_name -> kernwave.v1.Trial
-	17, // 23: kernwave.v1.Trial.checks:type_name -> kernwave.v1.Check
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	21, // 15: kernwave.v1.Host.frozen_at:type_name -> google.protobuf.Timestamp
+	11, // 16: kernwave.v1.HostType.values:type_name -> kernwave.v1.TypeValue
+	13, // 17: kernwave.v1.Kernel.packages:type_name -> kernwave.v1.Package
+	21, // 18: kernwave.v1.Kernel.added_at:type_name -> google.protobuf.Timestamp
+	21, // 19: kernwave.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
+	21, // 20: kernwave.v1.Operation.phase_since:type_name -> google.protobuf.Timestamp
+	21, // 21: kernwave.v1.Operation.confirmed_at:type_name -> google.protobuf.Timestamp
+	15, // 22: kernwave.v1.Operation.problem:type_name -> kernwave.v1.Problem
+	16, // 23: kernwave.v1.Operation.trial:type_name -> kernwave.v1.Trial
+	17, // 24: kernwave.v1.Trial.checks:type_name -> kernwave.v1.Check
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_kernwave_v1_types_proto_init() }
