@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/operator"
 	"github.com/kernwave/kernwave/internal/wire"
 )
