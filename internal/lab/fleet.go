@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -28,9 +27,6 @@ type FleetConfig struct {
 	// MaxParallelBoots is how many hosts boot at the same time. Zero means one more than there are CPUs: a boot
 	// waits a little too.
 	MaxParallelBoots int
-	// FlushCounts keeps QEMU from ignoring a host's flushes. Slower; only worth it where the build machine itself
-	// may lose power.
-	FlushCounts bool
 	// Progress, if not nil, replaces that of Prepare.
 	Progress func(Event)
 }
@@ -50,6 +46,11 @@ type HostSpec struct {
 	Forward map[int]string
 	// KeepDisk goes on with the disk that a fleet in the same Dir left behind.
 	KeepDisk bool
+	// FlushCounts gives the host a disk with a volatile cache: PowerOff loses what the host did not flush. Without it
+	// everything that the host has written stays, flushed or not.
+	FlushCounts bool
+	// LossSeed, if not 0, has PowerOff keep a part of what was not flushed, and tear one write. Zero: all of it is lost.
+	LossSeed uint64
 }
 
 // A Fleet is a set of running hosts. All methods are safe for concurrent use.
@@ -112,8 +113,7 @@ func newFleet(ctx context.Context, im *Images, cfg FleetConfig, specs []HostSpec
 	}
 	for _, s := range specs {
 		if err := f.add(ctx, s); err != nil {
-			f.repo.close()
-			return nil, err
+			return nil, errors.Join(err, f.Down())
 		}
 	}
 	return f, nil
@@ -146,13 +146,8 @@ func (f *Fleet) add(ctx context.Context, s HostSpec) error {
 	if err := writePayload(filepath.Join(h.dir, "payload.tar"), s); err != nil {
 		return &fleet.Error{Op: "make payload", Host: fleet.HostID(s.Name), Err: err}
 	}
-	disk := filepath.Join(h.dir, "disk.qcow2")
-	if _, err := os.Stat(disk); err != nil || !s.KeepDisk {
-		_ = os.Remove(h.serial())
-		_, err := run(ctx, exec.Command(tool("qemu-img"), "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", f.im.disk(), disk))
-		if err != nil {
-			return &fleet.Error{Op: "make disk", Host: fleet.HostID(s.Name), Err: err}
-		}
+	if err := h.makeDisk(ctx, f.im.disk()); err != nil {
+		return &fleet.Error{Op: "make disk", Host: fleet.HostID(s.Name), Err: err}
 	}
 	f.hosts[s.Name] = h
 	return nil
@@ -184,9 +179,10 @@ func (f *Fleet) Down() error {
 	var errs []error
 	f.down.Do(func() {
 		for _, h := range f.hosts {
-			h.powerOff()
+			_, err := h.powerOff()
+			errs = append(errs, err, h.closeDisk())
 			if !h.spec.KeepDisk {
-				errs = append(errs, os.RemoveAll(filepath.Join(h.dir, "disk.qcow2")), os.RemoveAll(filepath.Join(h.dir, "payload.tar")))
+				errs = append(errs, os.RemoveAll(h.disk()), os.RemoveAll(filepath.Join(h.dir, "payload.tar")))
 			}
 		}
 		f.repo.close()

@@ -32,8 +32,9 @@ type host struct {
 
 	attached bool // another process runs it
 
-	mu sync.Mutex
-	vm *process
+	mu    sync.Mutex
+	vm    *process
+	cache *diskCache // nil: every write stays
 }
 
 func (h *host) serial() string { return filepath.Join(h.dir, "serial.log") }
@@ -51,7 +52,7 @@ func (h *host) powered() bool {
 	return h.vm != nil && h.vm.running()
 }
 
-func (h *host) powerOn(accel string, flushCounts bool) error {
+func (h *host) powerOn(accel string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.vm != nil && h.vm.running() {
@@ -62,18 +63,23 @@ func (h *host) powerOn(accel string, flushCounts bool) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(tool("qemu-system-x86_64"), qemuArgs(h.spec, accel, h.forward, flushCounts)...)
+	cmd := exec.Command(tool("qemu-system-x86_64"), qemuArgs(h.spec, accel, h.forward)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = h.dir, log, log
 	h.vm, err = spawn(cmd)
 	return err
 }
 
-func (h *host) powerOff() {
+// powerOff says, for a host whose disk has a volatile cache, what was lost with it.
+func (h *host) powerOff() (string, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.vm != nil {
 		h.vm.kill()
 	}
+	if h.cache == nil {
+		return "", nil
+	}
+	return h.cache.cut()
 }
 
 // PowerOn starts a host that is off, from its own disk, and waits until it is up.
@@ -93,7 +99,7 @@ func (f *Fleet) PowerOn(ctx context.Context, name string) error {
 	}
 	return f.steps.run(name, "boot", func() (string, error) {
 		before := len(h.boots())
-		if err := h.powerOn(f.im.accel, f.cfg.FlushCounts); err != nil {
+		if err := h.powerOn(f.im.accel); err != nil {
 			return "", &fleet.Error{Op: "start", Host: fleet.HostID(name), Err: err}
 		}
 		b, err := f.WaitBoot(ctx, name, before+1)
@@ -107,7 +113,8 @@ func (f *Fleet) Powered(name string) bool {
 	return err == nil && h.powered()
 }
 
-// PowerOff cuts a host's power. What it had not written to its disk is lost.
+// PowerOff cuts a host's power. What it had not written to its disk is lost, and with HostSpec.FlushCounts also what it
+// had written and not flushed.
 func (f *Fleet) PowerOff(name string) error {
 	h, err := f.host(name)
 	if err != nil {
@@ -116,8 +123,7 @@ func (f *Fleet) PowerOff(name string) error {
 	if f.attached {
 		return errNotOwner
 	}
-	h.powerOff()
-	return nil
+	return f.steps.run(name, "cut the power", func() (string, error) { return h.powerOff() })
 }
 
 // Reset cuts a host's power and gives it back at once. It returns before the host is up: use WaitBoot.

@@ -9,10 +9,11 @@ import (
 )
 
 // qemuArgs is one host's machine. Paths are relative to the host's folder, which is QEMU's working directory.
-func qemuArgs(spec HostSpec, accel string, forward map[int]string, flushCounts bool) []string {
-	cache := "unsafe" // the build machine's own disk stays out of it; a cut of the host's power still loses what the host did not write
-	if flushCounts {
-		cache = "writeback"
+func qemuArgs(spec HostSpec, accel string, forward map[int]string) []string {
+	// The build machine's own disk stays out of it; a cut of the host's power still loses what the host did not write.
+	disk := "file=disk.qcow2,format=qcow2,cache=unsafe"
+	if spec.FlushCounts {
+		disk = "file=nbd+unix:///?socket=disk.sock,format=raw,cache=writeback"
 	}
 	a := []string{
 		"-name", spec.Name, "-uuid", uuidOf(spec.Name),
@@ -22,7 +23,7 @@ func qemuArgs(spec HostSpec, accel string, forward map[int]string, flushCounts b
 		"-smbios", "type=1,manufacturer=Kernwave,product=" + comma(spec.Model) + ",serial=" + comma(spec.Name),
 		"-chardev", "file,id=serial,path=serial.log,append=on", "-serial", "chardev:serial",
 		"-qmp", "unix:qmp.sock,server=on,wait=off",
-		"-drive", "if=none,id=root,file=disk.qcow2,format=qcow2,discard=unmap,cache=" + cache,
+		"-drive", "if=none,id=root,discard=unmap," + disk,
 		"-device", "nvme,drive=root,serial=" + comma(spec.Name) + ",bootindex=1",
 		"-drive", "if=none,id=payload,file=payload.tar,format=raw,readonly=on",
 		"-device", "virtio-blk-pci,drive=payload,serial=payload",
