@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/kernwave/kernwave/internal/near"
 )
 
 // Errors, incidents and notes all over the program say which command comes next. Whoever types it at three in the
@@ -154,7 +156,7 @@ func wrongAdvice(root *cobra.Command, words []string) string {
 		switch {
 		case at >= 0:
 			cmd = subs[at]
-		case cmd == root && !slices.ContainsFunc(subs, func(c *cobra.Command) bool { return distance(w, c.Name()) == 1 }):
+		case cmd == root && !slices.ContainsFunc(subs, func(c *cobra.Command) bool { return near.Distance(w, c.Name()) == 1 }):
 			return "" // a sentence about the program: "kernwave finds the control plane"
 		case cmd.Annotations[isGroup] != "":
 			return fmt.Sprintf("%s has no command %s", cmd.CommandPath(), w)

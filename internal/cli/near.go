@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -11,69 +10,11 @@ import (
 	"github.com/spf13/pflag"
 
 	kwv1 "github.com/kernwave/kernwave/api/gen/kernwave/v1"
+	"github.com/kernwave/kernwave/internal/near"
 )
 
-// maxNear is how many names are suggested.
-const maxNear = 3
-
-// nearest gives the names that someone who typed s may have meant, those that are nearest: few letters differ, or else one
-// begins with the other.
-func nearest(s string, names []string) []string {
-	type candidate struct {
-		name string
-		far  int
-	}
-	var found []candidate
-	s = strings.ToLower(s)
-	for _, name := range names {
-		n := strings.ToLower(name)
-		far := distance(s, n)
-		switch {
-		case far <= 1+len(s)/5:
-		case len(s) >= 2 && strings.HasPrefix(n, s), len(n) >= 2 && strings.HasPrefix(s, n):
-			far = 100 // behind every typing error
-		default:
-			continue
-		}
-		found = append(found, candidate{name, far})
-	}
-	slices.SortStableFunc(found, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.far, b.far), cmp.Compare(a.name, b.name))
-	})
-	var out []string
-	for _, c := range found[:min(maxNear, len(found))] {
-		if c.far == found[0].far {
-			out = append(out, c.name)
-		}
-	}
-	return out
-}
-
-// distance counts the letters to change, add, leave out or swap with their neighbour.
-func distance(a, b string) int {
-	x, y := []rune(a), []rune(b)
-	d := make([][]int, len(x)+1)
-	for i := range d {
-		d[i] = make([]int, len(y)+1)
-		d[i][0] = i
-	}
-	for j := range d[0] {
-		d[0][j] = j
-	}
-	for i := 1; i <= len(x); i++ {
-		for j := 1; j <= len(y); j++ {
-			change := 1
-			if x[i-1] == y[j-1] {
-				change = 0
-			}
-			d[i][j] = min(d[i-1][j]+1, d[i][j-1]+1, d[i-1][j-1]+change)
-			if i > 1 && j > 1 && x[i-1] == y[j-2] && x[i-2] == y[j-1] {
-				d[i][j] = min(d[i][j], d[i-2][j-2]+1)
-			}
-		}
-	}
-	return d[len(x)][len(y)]
-}
+// nearest gives the names that someone who typed s may have meant.
+func nearest(s string, names []string) []string { return near.Names(s, names) }
 
 func visitNames(names *[]string) func(*pflag.Flag) {
 	return func(f *pflag.Flag) { *names = append(*names, f.Name) }
@@ -94,11 +35,11 @@ func (a *app) didYouMean(ctx context.Context, err error, typed, list string, all
 	if listErr != nil {
 		return err // the first error says more
 	}
-	near := nearest(typed, names)
-	if len(near) == 0 {
+	meant := nearest(typed, names)
+	if len(meant) == 0 {
 		return &advised{err, `"` + list + `" shows those that exist`}
 	}
-	return &advised{err, "did you mean " + strings.Join(near, " or ") + `? "` + list + `" shows all`}
+	return &advised{err, "did you mean " + strings.Join(meant, " or ") + `? "` + list + `" shows all`}
 }
 
 func (a *app) nearHost(ctx context.Context, err error, typed string) error {

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/kernwave/kernwave/fleet"
+	"github.com/kernwave/kernwave/internal/near"
 	"github.com/kernwave/kernwave/internal/operator"
 	"github.com/kernwave/kernwave/rollout"
 )
@@ -68,9 +69,17 @@ func (m *mistakes) word(path, w string, words []string) bool {
 	if w == "" {
 		m.add(path, "is missing: one of %s", strings.Join(words, ", "))
 	} else {
-		m.add(path, "%q is not known: one of %s", w, strings.Join(words, ", "))
+		m.add(path, "%q is not known: %sone of %s", w, meant(w, words), strings.Join(words, ", "))
 	}
 	return false
+}
+
+// meant asks whether it was one of words that somebody had in mind, or says nothing.
+func meant(w string, words []string) string {
+	if names := near.Names(w, words); len(names) > 0 {
+		return "did you mean " + strings.Join(names, " or ") + "? "
+	}
+	return ""
 }
 
 var plainName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$`)
@@ -168,7 +177,11 @@ func (f Fleet) validate(m *mistakes) {
 
 func (t Type) validate(m *mistakes, path string) {
 	m.name(path+".name", t.Name, 50) // the host's number comes behind it
-	m.count(path+".hosts", t.Hosts, 1, maxHosts)
+	if t.Hosts == 0 {
+		m.add(path+".hosts", "is missing or 0: how many there are, 1 to %d", maxHosts)
+	} else {
+		m.count(path+".hosts", t.Hosts, 1, maxHosts)
+	}
 	if t.Workload != "" {
 		if err := (fleet.Labels{"workload": t.Workload}).Validate(); err != nil {
 			m.add(path+".workload", "%s", strings.TrimPrefix(err.Error(), "label "))

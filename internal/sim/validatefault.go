@@ -171,7 +171,7 @@ func (a Action) validateWhen(m *mistakes, path string, s Scenario) {
 	}
 	number, isWave := strings.CutPrefix(a.When, "wave ")
 	if !isWave {
-		m.add(path+".when", "%q is not known: canaries, wave N, or a status of the rollout: %s", a.When, strings.Join(rolloutStatuses, ", "))
+		m.add(path+".when", "%q is not known: %scanaries, wave N, or a status of the rollout: %s", a.When, meant(a.When, append(rolloutStatuses, "canaries")), strings.Join(rolloutStatuses, ", "))
 		return
 	}
 	waves := 4
@@ -189,7 +189,7 @@ func (m *mistakes) typeName(path, name string, s Scenario) {
 		names = append(names, t.Name)
 	}
 	if !slices.Contains(names, name) {
-		m.add(path, "%q is no type of this fleet: %s", name, strings.Join(names, ", "))
+		m.add(path, "%q is no type of this fleet: %s%s", name, meant(name, names), strings.Join(names, ", "))
 	}
 }
 
