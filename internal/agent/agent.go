@@ -56,6 +56,7 @@ type Agent struct {
 	unsaved bool   // op moved on towards service and the journal could not be written
 	parked  string // why every operation is refused
 	past    map[fleet.OperationID]bool
+	ended   past       // what of it a control plane that has forgotten may ask for
 	grant   *heldGrant // as the last answer gave it
 	refused fleet.OperationID
 	seen    fleet.Incarnation

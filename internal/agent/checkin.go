@@ -36,6 +36,8 @@ type checkInState struct {
 	facts     *fleet.Facts
 	factsHash string
 	saidHash  string // what the control plane has
+
+	wantHistory bool // the last answer asked for it
 }
 
 // soon makes the next check-in due now.
@@ -65,6 +67,9 @@ func (a *Agent) startCheckIn(ctx context.Context) {
 	r.Now.NotInServiceWhy = clip(r.Now.NotInServiceWhy, maxSentence)
 	if a.parked == "" {
 		r.Operation = a.op.report(n)
+	}
+	if c.wantHistory {
+		r.History = a.ended.history()
 	}
 	facts, hash, said := c.facts, c.factsHash, c.saidHash
 	old := facts == nil || c.factsOld || time.Since(c.factsAt) >= a.cfg.FactsEvery
@@ -118,7 +123,8 @@ func (a *Agent) startCheckIn(ctx context.Context) {
 			if d.CheckInAfter > 0 {
 				wait = min(max(d.CheckInAfter, minCheckIn), maxCheckIn)
 			}
-			if d.WantFacts {
+			c.wantHistory = d.WantHistory
+			if d.WantFacts || d.WantHistory {
 				wait = minCheckIn
 			}
 			c.next = time.Now().Add(a.jitter(wait))

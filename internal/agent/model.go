@@ -14,6 +14,7 @@ import (
 type Model struct {
 	op    *operation
 	past  map[fleet.OperationID]bool
+	ended past
 	seen  fleet.Incarnation
 	grant *heldGrant
 }
@@ -35,7 +36,7 @@ type LastBoot struct {
 
 // Disk is what of m is on the disk now.
 func (m *Model) Disk() Model {
-	d := Model{past: maps.Clone(m.past), seen: m.seen}
+	d := Model{past: maps.Clone(m.past), seen: m.seen, ended: m.ended}
 	if m.op != nil {
 		o := *m.op
 		d.op = &o
@@ -61,6 +62,7 @@ func (m *Model) move(o operation) {
 	m.past[o.ID] = true
 	if o.ended() {
 		m.grant = nil
+		m.ended = m.ended.with(o)
 	}
 }
 
@@ -108,6 +110,9 @@ func (m *Model) Todo(n Moment) string { return string(todo(m.op, now(n))) }
 
 // Report is what the control plane is told of the operation.
 func (m *Model) Report(n Moment) *fleet.OperationReport { return m.op.report(now(n)) }
+
+// History is what a control plane that has forgotten is told, when it asked for it with [fleet.Desired.WantHistory].
+func (m *Model) History() *fleet.History { return m.ended.history() }
 
 // Phase is empty when there never was an operation.
 func (m *Model) Phase() fleet.Phase {

@@ -17,6 +17,9 @@ type operation struct {
 	Kernel fleet.Kernel      `json:"kernel"`
 	// TrialDeadline is the dead-man's: from boot to local checks passed.
 	TrialDeadline time.Duration `json:"trial_deadline_ns"`
+	// Owner and Stage are the control plane's, which asks for them when it has forgotten.
+	Owner string `json:"owner,omitempty"`
+	Stage int    `json:"stage,omitempty"`
 
 	Phase fleet.Phase `json:"phase"`
 	// At and Since are when the phase began, by the wall clock (for people) and on the boot-time clock of boot BootID.
@@ -153,5 +156,6 @@ func (o *operation) report(n now) *fleet.OperationReport {
 	return &fleet.OperationReport{
 		ID: o.ID, Kind: o.Kind, Kernel: o.Kernel.ID, Release: o.Kernel.Release, Phase: o.Phase,
 		FromRelease: o.FromRelease, FromBootID: o.FromBootID, Problem: o.Problem, Trial: o.Trial, PhaseAge: o.age(n),
+		Owner: o.Owner, Stage: o.Stage,
 	}
 }

@@ -78,6 +78,9 @@ func (a *Agent) readJournals() (*operation, error) {
 	slices.SortFunc(ops, func(x, y operation) int { return x.Seq - y.Seq })
 	for i, o := range ops {
 		a.past[o.ID] = true
+		if o.ended() {
+			a.ended = a.ended.with(o)
+		}
 		if o.ended() && i < len(ops)-keepJournals {
 			_ = a.disk.Remove(a.journalPath(o.ID)) // housekeeping; the next start tries again
 		}
@@ -184,6 +187,9 @@ func (a *Agent) move(next operation) bool {
 	}
 	a.op = &next
 	a.past[next.ID] = true
+	if next.ended() {
+		a.ended = a.ended.with(next)
+	}
 	if next.ended() && changed {
 		a.grant = nil
 		if err := a.fetch.Forget(); err != nil {

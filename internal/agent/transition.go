@@ -10,6 +10,7 @@ import (
 func begin(d fleet.DesiredOperation, seq int, n now) operation {
 	o := operation{
 		Seq: seq, ID: d.ID, Kind: d.Kind, Kernel: d.Kernel, TrialDeadline: d.TrialDeadline,
+		Owner: d.Owner, Stage: d.Stage,
 		FromRelease: n.Release, FromBootID: n.BootID,
 	}
 	if o.TrialDeadline <= 0 {

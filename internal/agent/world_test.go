@@ -40,6 +40,7 @@ type world struct {
 
 	// The control plane.
 	silent   bool // unreachable
+	forgot   bool // asks for the history
 	want     *fleet.DesiredOperation
 	grants   bool // renew the grant at each check-in
 	auto     bool // commit what has passed
@@ -190,7 +191,7 @@ func (l link) CheckIn(_ context.Context, r fleet.Report) (fleet.Desired, error) 
 		return fleet.Desired{}, errUnreachable
 	}
 	w.reports = append(w.reports, r)
-	d := fleet.Desired{From: w.from, ServerTime: asked, CheckInAfter: 2 * time.Second, WantFacts: r.Facts == nil && len(w.reports) == 1}
+	d := fleet.Desired{From: w.from, ServerTime: asked, CheckInAfter: 2 * time.Second, WantFacts: r.Facts == nil && len(w.reports) == 1, WantHistory: w.forgot}
 	if w.want != nil {
 		op := *w.want
 		if r.Operation != nil && r.Operation.ID == op.ID {

@@ -19,7 +19,8 @@ import (
 // What one host may make the control plane keep.
 const (
 	maxFacts    = 128 << 10 // encoded; a machine with hundreds of disks says about 40 KiB
-	maxReport   = 128 << 10 // encoded, without facts
+	maxReport   = 128 << 10 // encoded, without facts and history
+	maxHistory  = 96 << 10  // encoded; see internal/agent/told.go
 	maxEvidence = 16 << 10  // of a problem; the end is kept, where panics say why
 )
 
@@ -102,7 +103,11 @@ func checkReport(op string, host fleet.HostID, m *kwv1.CheckInRequest) error {
 	if facts > maxFacts {
 		return bad("its facts take %d bytes, at most %d are kept", facts, maxFacts)
 	}
-	if n := proto.Size(m) - facts; n > maxReport {
+	history := proto.Size(m.GetHistory())
+	if history > maxHistory {
+		return bad("its history takes %d bytes, at most %d are kept", history, maxHistory)
+	}
+	if n := proto.Size(m) - facts - history; n > maxReport {
 		return bad("its report takes %d bytes, at most %d are kept", n, maxReport)
 	}
 	if err := fleet.Labels(m.GetFacts().GetLabels()).Validate(); err != nil {
@@ -111,23 +116,39 @@ func checkReport(op string, host fleet.HostID, m *kwv1.CheckInRequest) error {
 	if m.GetNow() == nil {
 		return bad("it does not say how it is now")
 	}
-	if m.GetNow().GetUptime().AsDuration() < 0 || m.GetOperation().GetPhaseAge().AsDuration() < 0 {
+	if m.GetNow().GetUptime().AsDuration() < 0 {
 		return bad("a duration is negative")
 	}
-	trial := m.GetOperation().GetTrial()
+	ops := m.GetHistory().GetEnded()
+	if o := m.GetOperation(); o != nil {
+		ops = append(ops[:len(ops):len(ops)], o)
+	}
+	for _, o := range ops {
+		if why := checkOperation(o); why != "" {
+			return bad("%s", why)
+		}
+	}
+	return nil
+}
+
+func checkOperation(o *kwv1.OperationReport) (why string) {
+	trial := o.GetTrial()
 	seconds := []float64{trial.GetBootSec()}
 	for _, c := range trial.GetChecks() {
 		seconds = append(seconds, c.GetSec())
 	}
 	for _, s := range seconds {
 		if math.IsNaN(s) || math.IsInf(s, 0) {
-			return bad("a number of seconds is none")
+			return "a number of seconds is none"
 		}
 	}
-	if o := m.GetOperation(); o != nil && o.GetId() == "" {
-		return bad("an operation has no id")
+	switch {
+	case o.GetId() == "":
+		return "an operation has no id"
+	case o.GetPhaseAge().AsDuration() < 0:
+		return "a duration is negative"
 	}
-	return nil
+	return ""
 }
 
 // tail keeps the end of s.
