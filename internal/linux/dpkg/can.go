@@ -30,7 +30,7 @@ func (d *Driver) CanInstall(ctx context.Context, k fleet.Kernel, files []string,
 	if broken := ps.brokenBut(k); len(broken) > 0 {
 		return installError(k, fmt.Errorf("dpkg stopped halfway with %s", strings.Join(broken, ", ")), "run: dpkg --configure -a; apt-get -f install")
 	}
-	if ps.has(k) {
+	if ps.has(k) && !d.unfinished(k) {
 		return nil
 	}
 	if k.Release == running {

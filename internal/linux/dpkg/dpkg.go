@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/linux/command"
+	"github.com/kernwave/kernwave/internal/linux/loader"
 )
 
 // Config is where a host's files are.
@@ -73,7 +75,8 @@ func (d *Driver) args(args ...string) []string {
 }
 
 // Install installs k's packages from files, which are in k.Packages' order. Installed and configured already: nothing
-// is done. dpkg runs to its end also when the agent is stopped; what fails is taken off again, unless the host had it before.
+// is done, unless a power cut may have caught that installation halfway (see unfinished). dpkg runs to its end also when
+// the agent is stopped; what fails is taken off again, unless the host had it before.
 func (d *Driver) Install(ctx context.Context, k fleet.Kernel, files []string, running string) error {
 	ps, err := d.packages(ctx)
 	if err != nil {
@@ -82,7 +85,7 @@ func (d *Driver) Install(ctx context.Context, k fleet.Kernel, files []string, ru
 	if err := d.keepFromAutoremove(running, k.Release); err != nil {
 		return err
 	}
-	if ps.has(k) {
+	if ps.has(k) && !d.unfinished(k) {
 		d.log.InfoContext(ctx, "the kernel's packages are installed already", "kernel", k.ID)
 		return nil
 	}
@@ -91,6 +94,9 @@ func (d *Driver) Install(ctx context.Context, k fleet.Kernel, files []string, ru
 	}
 	if err := d.waitUnlocked(ctx); err != nil {
 		return installError(k, err, "let it finish, then retry the host")
+	}
+	if err := d.begin(k); err != nil {
+		return installError(k, err, "make /var/lib/kernwave writable")
 	}
 	// --force-confold: nobody is there to answer. No --refuse-downgrade: a rollback may go to an older package of the name.
 	_, err = d.run.Run(ctx, command.Cmd{
@@ -102,11 +108,24 @@ func (d *Driver) Install(ctx context.Context, k fleet.Kernel, files []string, ru
 		next := "mend what dpkg says, then retry the host"
 		return installError(k, errors.Join(err, d.takeOff(context.WithoutCancel(ctx), k, ps)), next)
 	}
-	if ps, err = d.packages(ctx); err != nil {
+	now, err := d.packages(ctx)
+	if err != nil {
 		return err
 	}
-	if !ps.has(k) {
+	if !now.has(k) {
 		return installError(k, errors.New("dpkg ended well, but does not list the packages as installed"), "run: dpkg --audit")
+	}
+	if err := d.checkImage(k); err != nil {
+		return installError(k, errors.Join(err, d.takeOff(context.WithoutCancel(ctx), k, ps)), "build the kernel's package anew and add it with kernwave kernel add")
+	}
+	return d.finish()
+}
+
+// checkImage refuses a kernel whose file a boot loader would start in vain.
+func (d *Driver) checkImage(k fleet.Kernel) error {
+	image := "/boot/vmlinuz-" + k.Release
+	if err := loader.CheckImage(d.path(image), k.Release); err != nil && !errors.Is(err, fs.ErrNotExist) { // its name is another one, on some architectures
+		return fmt.Errorf("check %s: %w", image, err)
 	}
 	return nil
 }
@@ -119,7 +138,7 @@ func (d *Driver) takeOff(ctx context.Context, k fleet.Kernel, before status) err
 	}
 	var names []string
 	for _, p := range k.Packages {
-		if _, had := before.find(p.Name, p.Arch); had {
+		if q, had := before.find(p.Name, p.Arch); had && !q.broken() {
 			continue
 		}
 		if q, there := now.find(p.Name, p.Arch); there && q.State != "config-files" {

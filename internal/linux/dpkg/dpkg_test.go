@@ -27,8 +27,12 @@ type sandbox struct {
 	free uint64
 	// fail makes dpkg --install fail before or after its work.
 	failAfter bool
+	cutAfter  bool   // the power goes when dpkg --install has ended
+	image     string // what vmlinuz holds
 	ran       []string
 }
+
+var errPowerCut = errors.New("power cut")
 
 func newSandbox(t *testing.T) *sandbox {
 	for _, tool := range []string{"dpkg", "dpkg-deb"} {
@@ -39,7 +43,7 @@ func newSandbox(t *testing.T) *sandbox {
 	if os.Geteuid() != 0 {
 		t.Skip("not root: dpkg cannot change to the sandbox")
 	}
-	s := &sandbox{t: t, root: t.TempDir(), free: 1 << 40}
+	s := &sandbox{t: t, root: t.TempDir(), free: 1 << 40, image: "kernel"}
 	for _, dir := range []string{"var/lib/dpkg/info", "var/lib/dpkg/updates", "boot", "lib/modules"} {
 		if err := os.MkdirAll(filepath.Join(s.root, dir), 0o755); err != nil {
 			t.Fatal(err)
@@ -54,6 +58,9 @@ func newSandbox(t *testing.T) *sandbox {
 func (s *sandbox) Run(ctx context.Context, c command.Cmd) (string, error) {
 	s.ran = append(s.ran, c.String())
 	out, err := command.Exec{}.Run(ctx, c)
+	if s.cutAfter && strings.Contains(c.String(), "--force-confold --install") && !strings.Contains(c.String(), "--no-act") {
+		panic(errPowerCut)
+	}
 	if s.failAfter && strings.Contains(c.String(), "--force-confold --install") && !strings.Contains(c.String(), "--no-act") {
 		return out, &command.Error{Cmd: c, Code: 1, Err: errors.New("exit status 1"), Output: out}
 	}
@@ -73,7 +80,7 @@ func (s *sandbox) deb(name, version, release, fields string) (fleet.Kernel, []st
 	dir := s.t.TempDir()
 	for path, content := range map[string]string{
 		"DEBIAN/control":                          fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: amd64\nMaintainer: T <t@t>\nInstalled-Size: 2048\n%sDescription: t\n", name, version, fields),
-		"boot/vmlinuz-" + release:                 "kernel",
+		"boot/vmlinuz-" + release:                 s.image,
 		"lib/modules/" + release + "/kernel/a.ko": "module",
 	} {
 		p := filepath.Join(dir, path)
@@ -290,6 +297,79 @@ func TestAFailedInstallationIsTakenOff(t *testing.T) {
 	}
 	if ps, err := s.d.packages(t.Context()); err != nil || len(ps) != 1 {
 		t.Errorf("%v, %v", ps, err)
+	}
+}
+
+// dpkg syncs the files that it unpacks, but not what maintainer scripts make: a power cut right after dpkg has written
+// "installed" can leave an empty modules.dep behind. What a cut has interrupted is installed again.
+func TestAnInstallationThatWasCutOffIsDoneAgain(t *testing.T) {
+	s := newSandbox(t)
+	k, files := s.deb("linux-image-6.12.9-amd64", "6.12.9-1", "6.12.9-amd64", "")
+	module := filepath.Join(s.root, "lib/modules/6.12.9-amd64/kernel/a.ko")
+	s.cutAfter = true
+	func() {
+		defer func() {
+			if recover() != errPowerCut {
+				t.Fatal("the power was not cut")
+			}
+		}()
+		_ = s.d.Install(t.Context(), k, files, running)
+	}()
+	s.cutAfter = false
+	if ps, err := s.d.packages(t.Context()); err != nil || !ps.has(k) {
+		t.Fatalf("dpkg does not say installed: %v, %v; this shows nothing", ps, err)
+	}
+	s.write("lib/modules/6.12.9-amd64/kernel/a.ko", "")
+	s.install(k, files)
+	if b, err := os.ReadFile(module); err != nil || string(b) != "module" {
+		t.Errorf("after the next installation the module holds %q, %v", b, err)
+	}
+	s.ran = nil
+	s.install(k, files)
+	for _, c := range s.ran {
+		if strings.Contains(c, "--install") {
+			t.Errorf("installed once more, without a reason: %s", c)
+		}
+	}
+	// Another kernel's unfinished installation is no reason to repeat this one's.
+	s.write(unfinishedFile, "other\n")
+	s.install(k, files)
+	for _, c := range s.ran {
+		if strings.Contains(c, "--install") {
+			t.Errorf("installed for another kernel's sake: %s", c)
+		}
+	}
+}
+
+// A kernel whose file is cut short stops the machine for good at boot. It does not stay in /boot.
+func TestAKernelThatIsCutShortIsTakenOff(t *testing.T) {
+	s := newSandbox(t)
+	s.image = string(append(append(make([]byte, 0x202), "HdrS"...), make([]byte, 600)...))
+	b := []byte(s.image)
+	b[0x1f1], b[0x1f4] = 3, 255 // four sectors of setup and 4080 bytes
+	s.image = string(b)
+	k, files := s.deb("linux-image-6.12.9-amd64", "6.12.9-1", "6.12.9-amd64", "")
+	err := s.d.Install(t.Context(), k, files, running)
+	if err == nil || !strings.Contains(err.Error(), "/boot/vmlinuz-6.12.9-amd64") || !strings.Contains(err.Error(), "cut short: it has 1118 bytes and says that it needs 6128") {
+		t.Fatalf("got %v", err)
+	}
+	if ps, err := s.d.packages(t.Context()); err != nil || len(ps) != 0 {
+		t.Errorf("left behind: %v, %v", ps, err)
+	}
+}
+
+// What a power cut left half installed was never there before: when it cannot be installed after all, it goes.
+func TestWhatACutLeftBehindIsTakenOffToo(t *testing.T) {
+	s := newSandbox(t)
+	k, files := s.deb("linux-image-6.12.9-amd64", "6.12.9-1", "6.12.9-amd64", "Depends: nothing\n")
+	if out, err := exec.Command("dpkg", "--root="+s.root, "--unpack", files[0]).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := s.d.Install(t.Context(), k, files, running); err == nil {
+		t.Fatal("no error")
+	}
+	if ps, err := s.d.packages(t.Context()); err != nil || len(ps) != 0 {
+		t.Errorf("left behind: %v, %v", ps, err)
 	}
 }
 
