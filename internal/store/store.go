@@ -57,6 +57,10 @@ type Store interface {
 	// An error from a failed commit leaves open whether the writes are there, as a crash does: read again.
 	Update(ctx context.Context, f func(tx Tx) error) error
 
+	// Last is the newest state that this process has read or written, without asking the store; nil: none yet. Where
+	// another process has taken over, it stays behind: what lets a host leave service is read in a View or an Update.
+	Last() *Hot
+
 	// Close waits for running transactions and closes. Later calls fail.
 	Close() error
 }
@@ -85,6 +89,8 @@ type Start struct {
 type Reader interface {
 	// Epoch is the incarnation, term and instance that began last.
 	Epoch() (fleet.Incarnation, error)
+	// Hot is the snapshot's part that every tick looks at; in an Update, with what that has written.
+	Hot() (*Hot, error)
 
 	Host(id fleet.HostID) (fleet.Host, error)
 	Hosts() ([]fleet.Host, error) // all, by id

@@ -15,6 +15,8 @@ const (
 	metaEpoch = "epoch" // fleet.Incarnation
 	metaPlace = "place" // place
 	metaMoved = "moved" // why; no row: not moved
+	// metaWrites counts the transactions that wrote anything. See hot.go.
+	metaWrites = "writes"
 )
 
 // place is where the store was when it was begun last.
@@ -29,6 +31,7 @@ func (s *Store) Begin(ctx context.Context, p store.Place) (st store.Start, err e
 	if p.Instance == "" {
 		return st, fmt.Errorf("begin: a place needs an instance id")
 	}
+	var begun string
 	err = s.update(ctx, func(w *writer) error {
 		epoch, err := w.Epoch()
 		if err != nil {
@@ -70,14 +73,15 @@ func (s *Store) Begin(ctx context.Context, p store.Place) (st store.Start, err e
 		if err := w.setMetaJSON(metaEpoch, epoch); err != nil {
 			return err
 		}
+		if begun, err = w.meta(metaEpoch); err != nil {
+			return err
+		}
 		return w.setMetaJSON(metaPlace, here)
 	})
 	if err != nil {
 		return store.Start{}, fmt.Errorf("begin: %w", err)
 	}
-	s.mu.Lock()
-	s.epoch = st.Incarnation
-	s.mu.Unlock()
+	s.begun.Store(&begun)
 	return st, nil
 }
 

@@ -2,27 +2,61 @@ package sqlite
 
 import (
 	"database/sql"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/kernwave/kernwave/fleet"
+	"github.com/kernwave/kernwave/internal/store"
 )
 
 func (r *reader) Host(id fleet.HostID) (fleet.Host, error) {
-	return one[fleet.Host](r, "host "+string(id), "SELECT body FROM host WHERE id = ?", id)
+	h, err := r.Hot()
+	if err != nil {
+		return fleet.Host{}, err
+	}
+	v := h.Hosts.Get(id)
+	if v == nil {
+		return fleet.Host{}, fmt.Errorf("host %s: %w", id, store.ErrNotFound)
+	}
+	return *v, nil
 }
 
 func (r *reader) Hosts() ([]fleet.Host, error) {
-	return manyKnown(r, r.hosts, "hosts", "SELECT id, body FROM host ORDER BY id")
+	return r.hostsThat(func(*fleet.Host) bool { return true })
 }
 
 func (r *reader) HostsByStatus(s fleet.Status) ([]fleet.Host, error) {
-	return manyKnown(r, r.hosts, "hosts", "SELECT id, body FROM host WHERE status = ? ORDER BY id", s)
+	return r.hostsThat(func(h *fleet.Host) bool { return h.Status == s })
 }
 
-func (w *writer) PutHost(h fleet.Host) error {
-	return w.put("put host "+string(h.ID),
+func (r *reader) hostsThat(keep func(*fleet.Host) bool) ([]fleet.Host, error) {
+	h, err := r.Hot()
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]fleet.HostID, 0, h.Hosts.Len())
+	for id, v := range h.Hosts.All() {
+		if keep(v) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	hosts := make([]fleet.Host, len(ids))
+	for i, id := range ids {
+		hosts[i] = *h.Hosts.Get(id)
+	}
+	return hosts, nil
+}
+
+func (w *writer) PutHost(v fleet.Host) error {
+	read, _, err := write(w, "put host "+string(v.ID), v,
 		"INSERT INTO host (id, status, body) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET status = excluded.status, body = excluded.body",
-		h, h.ID, h.Status)
+		v.ID, v.Status)
+	if err == nil {
+		w.change(func(h *store.Hot) { h.Hosts = h.Hosts.Put(v.ID, read) })
+	}
+	return err
 }
 
 func (r *reader) LastSeen() (map[fleet.HostID]time.Time, error) {

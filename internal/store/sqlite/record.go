@@ -12,32 +12,36 @@ import (
 	"github.com/kernwave/kernwave/internal/store"
 )
 
-func (r *reader) Approvals(checksum string) ([]store.Approval, error) {
-	// json_set because an approval's id is known only once it is written.
-	q := `SELECT json_set(body, '$.id', id) FROM approval
-		WHERE NOT EXISTS (SELECT 1 FROM withdrawal WHERE withdrawal.approval = approval.id)`
-	var args []any
-	if checksum != "" {
-		q += " AND checksum = ?"
-		args = append(args, checksum)
+func (r *reader) Approvals(checksum string) (as []store.Approval, err error) {
+	h, err := r.Hot()
+	if err != nil {
+		return nil, err
 	}
-	return many[store.Approval](r, "approvals", q+" ORDER BY id", args...)
+	for _, a := range h.Approvals {
+		if checksum == "" || a.Checksum == checksum {
+			as = append(as, a)
+		}
+	}
+	return as, nil
 }
 
 func (w *writer) AppendApproval(a store.Approval) (int64, error) {
-	a.ID = 0
-	body, err := encode(a)
+	a.ID = 0 // it is known only once the row is written
+	read, res, err := write(w, "append approval", a, "INSERT INTO approval (checksum, body) VALUES (?, ?)", a.Checksum)
 	if err != nil {
 		return 0, err
 	}
-	res, err := w.execResult("append approval", "INSERT INTO approval (checksum, body) VALUES (?, ?)", a.Checksum, body)
-	if err != nil {
+	if read.ID, err = res.LastInsertId(); err != nil {
 		return 0, err
 	}
-	return res.LastInsertId()
+	w.change(func(h *store.Hot) { h.Approvals = append(slices.Clip(h.Approvals), *read) })
+	return read.ID, nil
 }
 
 func (w *writer) WithdrawApproval(id int64, by, why string, at time.Time) error {
+	if _, err := w.Hot(); err != nil {
+		return err
+	}
 	found, err := w.scan("approval", []any{new(int64)}, "SELECT id FROM approval WHERE id = ?", id)
 	if err != nil {
 		return err
@@ -45,9 +49,15 @@ func (w *writer) WithdrawApproval(id int64, by, why string, at time.Time) error 
 	if !found {
 		return fmt.Errorf("approval %d: %w", id, store.ErrNotFound)
 	}
-	return w.exec("withdraw approval",
+	if err := w.exec("withdraw approval",
 		"INSERT INTO withdrawal (approval, who, why, at) SELECT ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM withdrawal WHERE approval = ?)",
-		id, by, why, nanos(at), id)
+		id, by, why, nanos(at), id); err != nil {
+		return err
+	}
+	w.change(func(h *store.Hot) {
+		h.Approvals = slices.DeleteFunc(slices.Clone(h.Approvals), func(a store.Approval) bool { return a.ID == id })
+	})
+	return nil
 }
 
 func (r *reader) Incident(id string) (store.Incident, error) {
@@ -55,17 +65,23 @@ func (r *reader) Incident(id string) (store.Incident, error) {
 }
 
 func (r *reader) Incidents(all bool) ([]store.Incident, error) {
-	q := "SELECT body FROM incident WHERE open = 1 ORDER BY seq DESC"
 	if all {
-		q = "SELECT body FROM incident ORDER BY seq DESC"
+		return many[store.Incident](r, "incidents", "SELECT body FROM incident ORDER BY seq DESC")
 	}
-	return many[store.Incident](r, "incidents", q)
+	h, err := r.Hot()
+	if err != nil {
+		return nil, err
+	}
+	is := store.Sorted(h.Incidents, nil)
+	slices.Reverse(is)
+	return is, nil
 }
 
 func (w *writer) PutIncident(i store.Incident) error {
-	return w.put("put incident "+i.ID,
+	return putNumbered(w, "put incident "+i.ID, func(h *store.Hot) *store.Table[string, store.Numbered[store.Incident]] { return &h.Incidents },
+		i.ID, i.ClosedAt.IsZero(), i, "SELECT seq FROM incident WHERE id = ?",
 		"INSERT INTO incident (id, open, body) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET open = excluded.open, body = excluded.body",
-		i, i.ID, i.ClosedAt.IsZero())
+		i.ID, i.ClosedAt.IsZero())
 }
 
 func (r *reader) Events(q store.EventQuery) ([]store.Event, error) {
@@ -108,16 +124,40 @@ func (w *writer) AppendEvent(e store.Event) (int64, error) {
 }
 
 func (r *reader) Budgets() ([]store.Budget, error) {
-	return many[store.Budget](r, "budgets", "SELECT body FROM budget ORDER BY by")
+	h, err := r.Hot()
+	if err != nil {
+		return nil, err
+	}
+	return slices.Clone(h.Budgets), nil
 }
 
 func (w *writer) PutBudget(b store.Budget) error {
-	return w.put("put budget "+b.By,
-		"INSERT INTO budget (by, body) VALUES (?, ?) ON CONFLICT (by) DO UPDATE SET body = excluded.body", b, b.By)
+	read, _, err := write(w, "put budget "+b.By, b,
+		"INSERT INTO budget (by, body) VALUES (?, ?) ON CONFLICT (by) DO UPDATE SET body = excluded.body", b.By)
+	if err != nil {
+		return err
+	}
+	w.change(func(h *store.Hot) {
+		h.Budgets = append(without(h.Budgets, b.By), *read)
+		slices.SortFunc(h.Budgets, func(a, b store.Budget) int { return strings.Compare(a.By, b.By) })
+	})
+	return nil
 }
 
 func (w *writer) DeleteBudget(by string) error {
-	return w.exec("delete budget "+by, "DELETE FROM budget WHERE by = ?", by)
+	if _, err := w.Hot(); err != nil {
+		return err
+	}
+	if err := w.exec("delete budget "+by, "DELETE FROM budget WHERE by = ?", by); err != nil {
+		return err
+	}
+	w.change(func(h *store.Hot) { h.Budgets = without(h.Budgets, by) })
+	return nil
+}
+
+// without is a copy of bs that lacks one.
+func without(bs []store.Budget, by string) []store.Budget {
+	return slices.DeleteFunc(slices.Clone(bs), func(b store.Budget) bool { return b.By == by })
 }
 
 func (r *reader) IdempotencyKey(scope, key string) (result string, err error) {
@@ -157,7 +197,7 @@ func (w *writer) uniqueID(kind string) (string, error) {
 		return "", err
 	}
 	var b [4]byte
-	if _, err := io.ReadFull(w.opts.Rand, b[:]); err != nil {
+	if _, err := io.ReadFull(w.store.opts.Rand, b[:]); err != nil {
 		return "", fmt.Errorf("draw an id: %w", err)
 	}
 	return fmt.Sprintf("%s-%d-%x", kind, n, b), nil

@@ -4,43 +4,25 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/store"
 )
 
-// querier is what a read transaction and the writer's connection have in common.
-type querier interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
 // reader implements store.Reader. It lives as long as one transaction, which is why it may keep its context.
 type reader struct {
-	ctx context.Context
-	tx  querier
-	*caches
-}
-
-// caches are what all transactions of a store share.
-type caches struct {
-	hosts *decoded[fleet.Host]
-	ops   *decoded[fleet.Operation]
-}
-
-// A row takes about 4 KiB here: of the largest fleet that one process is for, and of its running rollouts.
-func newCaches() *caches {
-	return &caches{hosts: newDecoded[fleet.Host](100_000), ops: newDecoded[fleet.Operation](50_000)}
+	ctx   context.Context
+	store *Store
+	tx    *session
+	at    stamp      // of the transaction's snapshot
+	hot   *store.Hot // nil: not asked for yet
 }
 
 // writer implements store.Tx.
 type writer struct {
 	reader
-	opts Options
+	wrote bool
 }
 
 var (
@@ -49,10 +31,10 @@ var (
 )
 
 func (w *writer) fault(point string) error {
-	if w.opts.Fault == nil {
+	if w.store.opts.Fault == nil {
 		return nil
 	}
-	if err := w.opts.Fault(point); err != nil {
+	if err := w.store.opts.Fault(point); err != nil {
 		return &store.Error{Op: "write the store: " + point, Err: err}
 	}
 	return nil
@@ -68,7 +50,8 @@ func (w *writer) execResult(what, query string, args ...any) (sql.Result, error)
 	if err := w.fault(what); err != nil {
 		return nil, err
 	}
-	res, err := w.tx.ExecContext(w.ctx, query, args...)
+	w.wrote = true
+	res, err := w.tx.exec(w.ctx, query, args...)
 	if err != nil {
 		return nil, &store.Error{Op: "write the store: " + what, Err: err}
 	}
@@ -86,14 +69,14 @@ func (w *writer) put(what, query string, v any, args ...any) error {
 
 // scan reads at most one row into dest.
 func (r *reader) scan(what string, dest []any, query string, args ...any) (found bool, err error) {
-	err = r.tx.QueryRowContext(r.ctx, query, args...).Scan(dest...)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return false, nil
-	case err != nil:
-		return false, &store.Error{Op: "read the store: " + what, Err: err}
-	}
-	return true, nil
+	err = r.each(what, func(rows *sql.Rows) error {
+		if found {
+			return nil
+		}
+		found = true
+		return rows.Scan(dest...)
+	}, query, args...)
+	return found && err == nil, err
 }
 
 // one reads the body of the row that query finds.
@@ -129,30 +112,16 @@ func many[T any](r *reader, what, query string, args ...any) (vs []T, err error)
 	return vs, err
 }
 
-// manyKnown is many for rows that are read again and again: query selects id and body.
-func manyKnown[T any](r *reader, d *decoded[T], what, query string, args ...any) (vs []T, err error) {
-	err = r.each(what, func(rows *sql.Rows) error {
-		var id, body sql.RawBytes
-		if err := rows.Scan(&id, &body); err != nil {
-			return err
-		}
-		v, err := d.get(string(id), body)
-		if err != nil {
-			return err
-		}
-		vs = append(vs, v)
-		return nil
-	}, query, args...)
-	return vs, err
-}
-
 func (r *reader) each(what string, f func(*sql.Rows) error, query string, args ...any) (err error) {
-	rows, err := r.tx.QueryContext(r.ctx, query, args...)
+	rows, err := r.tx.query(r.ctx, query, args...)
 	if err != nil {
 		return &store.Error{Op: "read the store: " + what, Err: err}
 	}
 	defer rows.Close()
 	for rows.Next() {
+		if r.ctx.Err() != nil {
+			return &store.Error{Op: "read the store: " + what, Err: context.Cause(r.ctx)}
+		}
 		if err := f(rows); err != nil {
 			return &store.Error{Op: "read the store: " + what, Err: err}
 		}

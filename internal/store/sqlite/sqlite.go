@@ -8,7 +8,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -16,10 +15,10 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
 
-	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/store"
 )
 
@@ -46,16 +45,22 @@ type Store struct {
 	dir         string
 	write, read *sql.DB
 	lock        *os.File
-	caches      *caches
 	opts        Options
 	atClose     func() error
 
 	// writing holds one token, which an Update takes: SQLite's own lock would make them poll, and a mutex
 	// would make them wait on a sick disk for longer than their callers do.
 	writing chan struct{}
+	writer  *session      // of who holds the token; nil: not open
+	idle    chan *session // of views; see reading
+	// committed is the newest state that this process knows, committing the one that its commit makes or made. See hot.go.
+	committed, committing atomic.Pointer[stamped]
+	// begun is the epoch, as its row is, with which this process began; nil: it has not.
+	begun atomic.Pointer[string]
 
-	mu    sync.Mutex
-	epoch fleet.Incarnation // what this process began with; zero: it has not
+	closing  sync.Once
+	closed   chan struct{}
+	closeErr error
 }
 
 var _ store.Store = (*Store)(nil)
@@ -66,7 +71,11 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Rand == nil {
 		return nil, errors.New("sqlite: Options.Rand must be set")
 	}
-	s := &Store{dir: dir, opts: o, writing: make(chan struct{}, 1), caches: newCaches(), atClose: func() error { return nil }}
+	s := &Store{dir: dir, opts: o, writing: make(chan struct{}, 1), idle: make(chan *session, readers), closed: make(chan struct{}),
+		atClose: func() error { return nil }}
+	for range readers {
+		s.idle <- nil
+	}
 	if !o.unlocked {
 		lock, err := lockDir(dir)
 		if err != nil {
@@ -142,92 +151,4 @@ func dsn(path, synchronous string, more ...string) string {
 	}, more...)}
 	q.Set("_txlock", "deferred")
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
-}
-
-// View implements [store.Store].
-func (s *Store) View(ctx context.Context, f func(store.Reader) error) error {
-	tx, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		return &store.Error{Op: "read the store", Err: err}
-	}
-	defer tx.Rollback()
-	r := &reader{ctx: ctx, tx: tx, caches: s.caches}
-	// SQLite takes the snapshot at the first read, not at BEGIN.
-	if _, err := r.Epoch(); err != nil {
-		return err
-	}
-	return f(r)
-}
-
-// Update implements [store.Store].
-func (s *Store) Update(ctx context.Context, f func(store.Tx) error) error {
-	return s.update(ctx, func(w *writer) error {
-		s.mu.Lock()
-		mine := s.epoch
-		s.mu.Unlock()
-		now, err := w.Epoch()
-		if err != nil {
-			return err
-		}
-		if mine == (fleet.Incarnation{}) || now != mine {
-			return store.ErrFenced
-		}
-		return f(w)
-	})
-}
-
-func (s *Store) update(ctx context.Context, f func(*writer) error) error {
-	select {
-	case s.writing <- struct{}{}:
-		defer func() { <-s.writing }()
-	case <-ctx.Done():
-		return &store.Error{Op: "write the store: wait for other writers", Err: context.Cause(ctx)}
-	}
-	conn, err := s.write.Conn(ctx)
-	if err != nil {
-		return &store.Error{Op: "write the store", Err: err}
-	}
-	defer conn.Close()
-	// IMMEDIATE: the write lock comes first, so that what is read stays true until the commit, also when
-	// another process writes.
-	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
-		return &store.Error{Op: "write the store", Err: err}
-	}
-	done := false
-	defer func() {
-		if !done { // an error, or a panic in f
-			// The caller may have given up; the transaction must end all the same. SQLite may have ended it by
-			// itself (an interrupted write, a full disk): then a fresh connection is the sure way.
-			if _, e := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); e != nil {
-				_ = conn.Raw(func(any) error { return driver.ErrBadConn })
-			}
-		}
-	}()
-	w := &writer{reader: reader{ctx: ctx, tx: conn, caches: s.caches}, opts: s.opts}
-	if err := f(w); err != nil {
-		return err
-	}
-	if err := w.fault("commit"); err != nil {
-		return err
-	}
-	// From here on the caller's giving up must not leave open what happened.
-	if _, err := conn.ExecContext(context.WithoutCancel(ctx), "COMMIT"); err != nil {
-		return &store.Error{Op: "write the store: commit", Err: err}
-	}
-	done = true
-	return w.fault("committed")
-}
-
-// Close implements [store.Store].
-func (s *Store) Close() error {
-	var errs []error
-	for _, db := range []*sql.DB{s.read, s.write} {
-		if db != nil {
-			errs = append(errs, db.Close())
-		}
-	}
-	if s.lock != nil {
-		errs = append(errs, s.lock.Close())
-	}
-	return errors.Join(append(errs, s.atClose())...)
 }
