@@ -37,6 +37,8 @@ type ServerConfig struct {
 	Restored bool
 	// Ready, when set, is called once with the address on which the server answers.
 	Ready func(addr net.Addr)
+	// Fault is the store's ([sqlite.Options]). No flag sets it: it is for tests that have the server die at a write.
+	Fault func(point string) error
 }
 
 // Serve builds and connects all parts of a control plane, and runs it until ctx ends.
@@ -45,7 +47,7 @@ func Serve(ctx context.Context, cfg ServerConfig, log *slog.Logger) (err error) 
 		return &fleet.Error{Op: "open the data directory", Err: err, Next: "choose a directory with --data that can be written"}
 	}
 	metrics := api.NewMetrics(Version())
-	db, err := sqlite.Open(cfg.Dir, sqlite.Options{Rand: rand.Reader})
+	db, err := sqlite.Open(cfg.Dir, sqlite.Options{Rand: rand.Reader, Fault: cfg.Fault})
 	if err != nil {
 		return err
 	}
