@@ -46,6 +46,9 @@ func Run(t *testing.T, fresh func(t testing.TB) Open) {
 		{"a withdrawn approval is gone", testApprovals},
 		{"last seen keeps the later time", testLastSeen},
 		{"agrees with maps", testTwin},
+		{"what is kept is what is there", testHot},
+		{"what is kept is a snapshot", testHotIsASnapshot},
+		{"what is kept is a copy", testHotIsACopy},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.f(t, fresh(t)) })
 	}
