@@ -163,6 +163,7 @@ const (
 	CauseLost         Cause = "lost"          // did not return by its deadline
 	CauseBroken       Cause = "broken"        // an unexpected error on the host
 	CauseInterrupted  Cause = "interrupted"   // the host rebooted or lost power in the middle, before the trial
+	CauseClone        Cause = "clone"         // two machines use the host's certificate
 	CauseUnknownPhase Cause = "unknown-phase" // reported a phase that cannot follow: a bug or a restored disk
 )
 

@@ -159,6 +159,8 @@ func (s *stepper) rebooting(op fleet.Operation) bool {
 func (s *stepper) unblock(h PlanHost) string {
 	now := s.v.Host(h.ID)
 	switch {
+	case now.Distrusted != "":
+		return fmt.Sprintf("see kernwave host show %s and kernwave incidents", h.ID)
 	case now.Parked != "":
 		return "see kernwave-agent doctor on the host"
 	case !now.Unheard.IsZero():

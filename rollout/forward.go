@@ -63,6 +63,9 @@ func (s *stepper) offered(h PlanHost) (progress, string) {
 	if !now.Unheard.IsZero() {
 		return blocked, "silent since " + now.Unheard.UTC().Format("2006-01-02 15:04:05Z")
 	}
+	if now.Distrusted != "" {
+		return blocked, "it " + now.Distrusted
+	}
 	if now.Parked != "" {
 		return blocked, "its agent is parked: " + now.Parked
 	}

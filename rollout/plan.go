@@ -151,6 +151,8 @@ func cannotTakePart(k fleet.Kernel, h fleet.Host) string {
 		return "its certificate is revoked"
 	case h.FactsHash == "":
 		return "it has never said what it is"
+	case h.Frozen != "":
+		return "it is frozen: " + h.Frozen
 	case h.Now.Parked != "":
 		return "its agent is parked: " + h.Now.Parked
 	}

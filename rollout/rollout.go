@@ -111,7 +111,9 @@ type HostNow struct {
 	// NotInServiceWhy explains InService == false; Parked is the agent's reason to refuse everything.
 	NotInServiceWhy string
 	Parked          string
-	Release         string
+	// Distrusted is why it is in doubt which machine this is; empty: it is not.
+	Distrusted string
+	Release    string
 	// Default is the release that the next plain boot runs; empty: cannot tell.
 	Default string
 	// Type is what the host is now; empty: not known. A plan keeps the one that it had then.

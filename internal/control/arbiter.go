@@ -119,6 +119,9 @@ func (w *world) out(h fleet.Host) string {
 	if h.Status != fleet.StatusActive {
 		return ""
 	}
+	if why := w.c.distrusted(h, w.now); why != "" {
+		return why
+	}
 	if u := w.c.unheard(h.ID, w.now); !u.IsZero() {
 		return "is silent since " + u.UTC().Format("2006-01-02 15:04:05Z")
 	}
@@ -136,6 +139,8 @@ func (w *world) unfit(id fleet.HostID) string {
 		return "the host is in " + string(h.Status)
 	case w.c.unheard(id, w.now) != (time.Time{}):
 		return "the host is silent"
+	case w.c.distrusted(h, w.now) != "":
+		return "the host " + w.c.distrusted(h, w.now)
 	case h.Now.Parked != "":
 		return "its agent is parked: " + h.Now.Parked
 	}
@@ -147,6 +152,9 @@ func (w *world) over(g store.Grant) (string, error) {
 	h := w.hosts[g.Host]
 	if h.Status != fleet.StatusActive {
 		return fmt.Sprintf("a person has put the host into %s: %s", h.Status, h.StatusWhy), nil
+	}
+	if w.c.distrusted(h, w.now) != "" {
+		return "", nil // nobody knows which of two machines is out of service
 	}
 	silent := !w.c.unheard(g.Host, w.now).IsZero()
 	if op, ok := w.open[g.Host]; ok && op.ID == g.Operation && !op.Phase.Ended() {

@@ -11,21 +11,32 @@ import (
 	"github.com/kernwave/kernwave/internal/store"
 )
 
-// CheckIn takes what a host says and returns what should be. A lost, late or repeated one changes nothing that the
-// next would not: only differences are written.
+// CheckIn takes what a host says and returns what should be. Only differences are written. A report that may be late,
+// repeated or another machine's changes nothing, and its answer begins nothing; see order.go.
 func (c *Control) CheckIn(ctx context.Context, r fleet.Report, now time.Time) (fleet.Desired, error) {
 	var d fleet.Desired
 	var ch change
-	err := c.store.View(ctx, func(tx store.Reader) (err error) {
-		if ch, err = c.compare(tx, r, now); err != nil || ch.any() {
+	var t turn
+	err := c.store.View(ctx, func(tx store.Reader) error {
+		h, err := tx.Host(r.Host)
+		if err != nil {
+			return err
+		}
+		if t = c.hear(r, h.Lineage); !t.counts {
+			return nil
+		}
+		if ch, err = c.compare(tx, r, t, now); err != nil || ch.any() {
 			return err
 		}
 		d, err = c.desired(tx, ch, r, now)
 		return err
 	})
-	if err == nil && ch.any() {
+	if err == nil && t.counts && ch.any() {
 		err = c.store.Update(ctx, func(tx store.Tx) (err error) {
-			if ch, err = c.compare(tx, r, now); err != nil { // again: someone may have come between
+			if t.counts = c.current(r, t); !t.counts {
+				return nil
+			}
+			if ch, err = c.compare(tx, r, t, now); err != nil { // again: someone may have come between
 				return err
 			}
 			if err := ch.write(tx, now); err != nil {
@@ -38,11 +49,23 @@ func (c *Control) CheckIn(ctx context.Context, r fleet.Report, now time.Time) (f
 	if err != nil {
 		return fleet.Desired{}, fmt.Errorf("check-in of %s: %w", r.Host, err)
 	}
+	if !t.counts {
+		return c.again(t, now), nil
+	}
+	d.Answer = t.String()
 	if before := c.lastSeen(r.Host); before.IsZero() || now.Sub(before) > c.cfg.SilentAfter || ch.any() {
 		defer c.Poke() // somebody may wait for this host
 	}
 	c.heard(r.Host, now)
 	return d, nil
+}
+
+// againAfter is how soon a host is to prove that it is there: its word counts for nothing until then.
+const againAfter = 200 * time.Millisecond
+
+// again answers a report that was not believed.
+func (c *Control) again(t turn, now time.Time) fleet.Desired {
+	return fleet.Desired{From: c.cfg.From, ServerTime: now, CheckInAfter: againAfter, Again: true, Answer: t.String()}
 }
 
 // change is what a report changes in the rows.
@@ -53,19 +76,28 @@ type change struct {
 	opNew    bool
 	other    *fleet.Operation // an older one that the host still works at
 	events   []store.Event
+	incident *store.Incident // without its id
 	wantFact bool
+	suspect  bool // whether the host is who it says is not settled yet
 }
 
 func (ch change) any() bool { return ch.hostNew || ch.opNew || ch.other != nil || len(ch.events) > 0 }
 
 // compare holds a report against the rows.
-func (c *Control) compare(r store.Reader, rep fleet.Report, now time.Time) (change, error) {
+func (c *Control) compare(r store.Reader, rep fleet.Report, t turn, now time.Time) (change, error) {
 	var ch change
 	h, err := r.Host(rep.Host)
 	if err != nil {
 		return ch, err
 	}
 	before := h
+	if h.Frozen != "" {
+		return ch, ch.frozen(r, h, rep, now)
+	}
+	if !t.legacy && ch.trace(&h, rep, t, now) || suspect(h, c.cfg.SilentAfter, now) {
+		ch.host, ch.suspect = h, true
+		return ch, ch.distrust(r, h, now)
+	}
 	said := rep.Now
 	said.Uptime = h.Now.Uptime // it always changes, and nobody decides on it
 	if !reflect.DeepEqual(said, h.Now) {
@@ -203,14 +235,21 @@ func (ch change) write(tx store.Tx, now time.Time) error {
 			return err
 		}
 	}
-	return nil
+	return ch.openIncident(tx, now)
 }
 
 // desired is what should be, after the report.
 func (c *Control) desired(r store.Reader, ch change, rep fleet.Report, now time.Time) (fleet.Desired, error) {
 	d := fleet.Desired{From: c.cfg.From, ServerTime: now, CheckInAfter: c.cfg.IdlePace, WantFacts: ch.wantFact}
 	op := ch.op
-	if op == nil || op.Phase.Ended() {
+	switch {
+	case ch.host.Frozen != "":
+		d.Operation = callOff(op, rep, ch.host)
+		return d, nil
+	case ch.suspect:
+		d.Again, d.CheckInAfter, d.WantFacts = true, c.cfg.OperationPace, false
+		return d, nil
+	case op == nil || op.Phase.Ended():
 		return d, nil
 	}
 	d.CheckInAfter = c.cfg.OperationPace

@@ -68,6 +68,13 @@ func (c *Control) confirm(tx store.Tx, host fleet.HostID, id fleet.OperationID, 
 	case !now.Before(gr.ExpiresAt):
 		return fmt.Sprintf("grant %s ran out %s ago", g, now.Sub(gr.ExpiresAt).Round(time.Millisecond)), nil
 	}
+	h, err := tx.Host(host)
+	if err != nil {
+		return "", err
+	}
+	if why := c.distrusted(h, now); why != "" {
+		return "the host " + why, nil
+	}
 	o, err := c.loadFor(tx, op, now)
 	if err != nil {
 		return "", err

@@ -102,6 +102,8 @@ type Control struct {
 	lastSaved time.Time
 	lastTick  time.Time
 	storeErr  error
+	answers   uint64                   // given to numbered reports since the start
+	lines     map[fleet.HostID]*line   // of the hosts that were heard since the start; see order.go
 	deadlines map[string]time.Duration // of rollouts whose hosts checked in: see trialDeadline
 	status    summary
 }
@@ -119,6 +121,7 @@ func New(cfg Config, st store.Store, stop Stop, log *slog.Logger) (*Control, err
 		cfg: cfg, store: st, stop: stop, log: log,
 		poke: make(chan struct{}, 1), started: cfg.Now(),
 		seen: map[fleet.HostID]time.Time{}, unsaved: map[fleet.HostID]time.Time{}, deadlines: map[string]time.Duration{},
+		lines: map[fleet.HostID]*line{},
 	}, nil
 }
 

@@ -159,6 +159,9 @@ func (w *world) why(h fleet.Host) (why, next string, err error) {
 	if h.FactsHash == "" {
 		return "it was enrolled and has never checked in", "see kernwave-agent doctor on the host", nil
 	}
+	if h.Frozen != "" {
+		return "it is frozen: " + h.Frozen, unfreezeNext(h.ID), nil
+	}
 	v, err := w.grantView()
 	if err != nil {
 		return "", "", err

@@ -141,6 +141,7 @@ func (o *openRollout) Host(id fleet.HostID) rollout.HostNow {
 		Status: h.Status, Unheard: o.w.c.unheard(id, o.w.now), InService: h.Now.InService,
 		NotInServiceWhy: h.Now.NotInServiceWhy, Parked: h.Now.Parked, Release: h.Now.Release,
 		Default: h.Facts.Boot.Default, Type: h.Type.ID,
+		Distrusted: o.w.c.distrusted(h, o.w.now),
 	}
 	if op, ok := o.w.open[id]; ok && op.Owner != o.row.ID {
 		now.BusyWith = op.Owner

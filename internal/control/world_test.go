@@ -56,6 +56,9 @@ type simHost struct {
 	reboots        []time.Time
 	prepared       int
 	outOfService   bool
+	seq            uint64
+	answered       string // since its last boot
+	old            bool   // its agent does not number its reports
 }
 
 func newHouse(t *testing.T, models ...string) *house {
@@ -111,6 +114,11 @@ func (h *house) run(d time.Duration, until func() bool) bool {
 				s.turn(h)
 			}
 		}
+		if h.c.Poked() {
+			if _, err := h.c.Tick(h.t.Context(), h.now); err != nil {
+				h.t.Fatal(err)
+			}
+		}
 		h.checkBudget()
 		if until != nil && until() {
 			return true
@@ -151,6 +159,7 @@ func (s *simHost) turn(h *house) {
 	if !s.upAt.IsZero() { // just booted
 		s.upAt = time.Time{}
 		s.boot++
+		s.seq, s.answered = 0, ""
 		s.release = s.deflt
 		if s.op.Phase == fleet.PhaseRebooting && !s.panics {
 			s.release = s.op.Release
@@ -171,11 +180,18 @@ func (s *simHost) turn(h *house) {
 		r.Now.NotInServiceWhy = "in an operation"
 	}
 	asked := h.now
+	if !s.old {
+		s.seq++
+		r.Seq, r.Answered = s.seq, s.answered
+	}
 	d, err := h.c.CheckIn(context.Background(), r, h.now)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	s.next = h.now.Add(d.CheckInAfter)
+	s.next, s.answered = h.now.Add(d.CheckInAfter), d.Answer
+	if d.Again {
+		return
+	}
 	if d.Operation != nil && (s.op == nil || s.op.Phase.Ended() && s.op.ID != d.Operation.ID) {
 		s.op = &fleet.OperationReport{ID: d.Operation.ID, Kind: d.Operation.Kind, Kernel: d.Operation.Kernel.ID,
 			Release: d.Operation.Kernel.Release, Phase: fleet.PhasePreparing, FromRelease: s.release}
