@@ -29,6 +29,7 @@ type Hot struct {
 	Kernels   []fleet.Kernel // in the order in which they were added
 	Approvals []Approval     // those not withdrawn, oldest first
 	Budgets   []Budget       // by By
+	Rebuild   Rebuild
 }
 
 // Numbered is a row with its place in the order in which rows of its kind were first put.

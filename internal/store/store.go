@@ -26,8 +26,8 @@ import (
 // ErrNotFound is returned by the methods of [Reader] that ask for one row, when there is none.
 var ErrNotFound = operator.ErrNotFound
 
-// ErrFenced is returned by [Store.Update] when another process began on the same data after this one, or this one
-// never began: what it wanted to write was decided on a state that is no longer its own.
+// ErrFenced is returned by [Store.View] and [Store.Update] when another process began on the same data after this one, or this one
+// never began, for an Update: what it wanted to write was decided on a state that is no longer its own.
 var ErrFenced = errors.New("another control plane has taken over this store")
 
 // Error says that the store itself failed: its disk, its driver, its connection. What a caller did wrong is never one.
@@ -47,7 +47,8 @@ type Store interface {
 	// the place where the store was last (restored or cloned). It fences whoever began before.
 	Begin(ctx context.Context, p Place) (Start, error)
 
-	// View runs f on one consistent snapshot. f must not keep r.
+	// View runs f on one consistent snapshot. f must not keep r. Once another process has begun on the same data after
+	// this one it returns ErrFenced: what it would read may be decided on by somebody else already.
 	View(ctx context.Context, f func(r Reader) error) error
 
 	// Update runs f in one durable write transaction, after all earlier ones and before all later ones, or not at
@@ -89,6 +90,8 @@ type Start struct {
 type Reader interface {
 	// Epoch is the incarnation, term and instance that began last.
 	Epoch() (fleet.Incarnation, error)
+	// Rebuild is the last time that the store was restored or cloned; zero: it never was.
+	Rebuild() (Rebuild, error)
 	// Hot is the snapshot's part that every tick looks at; in an Update, with what that has written.
 	Hot() (*Hot, error)
 
@@ -133,10 +136,17 @@ type Reader interface {
 type Tx interface {
 	Reader
 
+	// PutRebuild replaces what [Reader.Rebuild] says.
+	PutRebuild(rb Rebuild) error
+	// PutObeyed takes note of an incarnation that a host has obeyed, here or elsewhere: the next one that this store
+	// begins as restored is higher than all of them.
+	PutObeyed(incarnation uint64) error
+
 	// SettleMove forgets why the store counted as restored or cloned.
 	SettleMove() error
 
-	// NextID counts 1, 2, 3 … for each kind: "r" gives r-1, r-2. It is not unique across a restored store.
+	// NextID counts 1, 2, 3 … for each kind: "r" gives r-1, r-2. In a store that was restored or cloned the ids end in
+	// random digits that were drawn then: r-3-c41f07. What others drew after the same backup stays another's.
 	NextID(kind string) (string, error)
 	// NextOperationID and NextGrantID are unique for ever: they end in random digits.
 	NextOperationID() (fleet.OperationID, error)

@@ -2,8 +2,10 @@ package sqlite
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/kernwave/kernwave/fleet"
@@ -17,6 +19,12 @@ const (
 	metaMoved = "moved" // why; no row: not moved
 	// metaWrites counts the transactions that wrote anything. See hot.go.
 	metaWrites = "writes"
+	// metaBranch ends the ids that are counted since the store was restored or cloned; no row: it never was.
+	metaBranch = "branch"
+	// metaRebuild is a store.Rebuild.
+	metaRebuild = "rebuild"
+	// metaObeyed is the highest incarnation that hosts are known to have obeyed, here or elsewhere.
+	metaObeyed = "obeyed"
 )
 
 // place is where the store was when it was begun last.
@@ -45,8 +53,18 @@ func (s *Store) Begin(ctx context.Context, p store.Place) (st store.Start, err e
 			return err
 		}
 		here := place{MachineID: p.MachineID, Dir: p.Dir, At: p.At}
+		var mark Mark
+		if err := w.metaJSON(metaBackup, &mark); err != nil {
+			return err
+		}
 		moved := ""
 		switch {
+		case mark != (Mark{}):
+			moved = fmt.Sprintf("it is the backup that %s made at %s", mark.By, mark.At.UTC().Format(time.RFC3339))
+			last.At = time.Time{} // says nothing more
+			if err := w.exec("unmark the backup", "DELETE FROM meta WHERE key = ?", metaBackup); err != nil {
+				return err
+			}
 		case epoch == (fleet.Incarnation{}):
 			epoch.Incarnation = 1 // a new store
 		case p.Raise:
@@ -57,12 +75,16 @@ func (s *Store) Begin(ctx context.Context, p store.Place) (st store.Start, err e
 			moved = fmt.Sprintf("its directory is another one than last time (device:inode %s, was %s)", here.Dir, last.Dir)
 		}
 		if moved != "" {
-			epoch.Incarnation++
+			var obeyed uint64
+			if err := w.metaJSON(metaObeyed, &obeyed); err != nil {
+				return err
+			}
+			epoch.Incarnation = max(epoch.Incarnation, obeyed) + 1
 			st.Moved = "the store was restored or cloned: " + moved
 			if !last.At.IsZero() {
 				st.Moved += "; the control plane that wrote it was started at " + last.At.UTC().Format(time.RFC3339)
 			}
-			if err := w.setMeta(metaMoved, st.Moved); err != nil {
+			if err := w.moved(store.Rebuild{Incarnation: epoch.Incarnation, Why: st.Moved, At: p.At}); err != nil {
 				return err
 			}
 		}
@@ -83,6 +105,52 @@ func (s *Store) Begin(ctx context.Context, p store.Place) (st store.Start, err e
 	}
 	s.begun.Store(&begun)
 	return st, nil
+}
+
+// moved records that the store was restored or cloned: what has to be learned anew, and what keeps the ids that it
+// draws apart from those that the original, or an other copy, draws after the same number.
+func (w *writer) moved(rb store.Rebuild) error {
+	var b [3]byte
+	if _, err := io.ReadFull(w.store.opts.Rand, b[:]); err != nil {
+		return fmt.Errorf("draw the end of ids: %w", err)
+	}
+	if err := w.setMeta(metaMoved, rb.Why); err != nil {
+		return err
+	}
+	if err := w.setMeta(metaBranch, hex.EncodeToString(b[:])); err != nil {
+		return err
+	}
+	return w.setMetaJSON(metaRebuild, rb)
+}
+
+// Rebuild implements [store.Reader].
+func (r *reader) Rebuild() (store.Rebuild, error) {
+	h, err := r.Hot()
+	if err != nil {
+		return store.Rebuild{}, err
+	}
+	return h.Rebuild, nil
+}
+
+// PutRebuild implements [store.Tx].
+func (w *writer) PutRebuild(rb store.Rebuild) error {
+	if _, err := w.Hot(); err != nil {
+		return err
+	}
+	if err := w.setMetaJSON(metaRebuild, rb); err != nil {
+		return err
+	}
+	w.change(func(h *store.Hot) { h.Rebuild = rb })
+	return nil
+}
+
+// PutObeyed implements [store.Tx].
+func (w *writer) PutObeyed(incarnation uint64) error {
+	var had uint64
+	if err := w.metaJSON(metaObeyed, &had); err != nil || had >= incarnation {
+		return err
+	}
+	return w.setMetaJSON(metaObeyed, incarnation)
 }
 
 // Epoch implements [store.Reader].

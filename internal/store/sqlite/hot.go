@@ -101,6 +101,9 @@ func (r *reader) load() (*store.Hot, error) {
 			return nil, &store.Error{Op: "read the store: epoch", Err: err}
 		}
 	}
+	if err := r.metaJSON(metaRebuild, &h.Rebuild); err != nil {
+		return nil, err
+	}
 	if err := each(r, "hosts", func(_ int64, v *fleet.Host) { h.Hosts = h.Hosts.Put(v.ID, v) },
 		"SELECT 0, body FROM host"); err != nil {
 		return nil, err

@@ -177,7 +177,14 @@ func (w *writer) PutIdempotencyKey(scope, key, result string, at time.Time) erro
 
 func (w *writer) NextID(kind string) (string, error) {
 	n, err := w.count(kind)
-	return fmt.Sprintf("%s-%d", kind, n), err
+	if err != nil {
+		return "", err
+	}
+	branch, err := w.meta(metaBranch)
+	if err != nil || branch == "" {
+		return fmt.Sprintf("%s-%d", kind, n), err
+	}
+	return fmt.Sprintf("%s-%d-%s", kind, n, branch), nil
 }
 
 func (w *writer) NextOperationID() (fleet.OperationID, error) {

@@ -150,5 +150,8 @@ func dsn(path, synchronous string, more ...string) string {
 		"trusted_schema(0)", "temp_store(MEMORY)",
 	}, more...)}
 	q.Set("_txlock", "deferred")
-	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
+	return "file:" + escaped(path) + "?" + q.Encode()
 }
+
+// escaped is path as it stands in a URI.
+func escaped(path string) string { return (&url.URL{Path: path}).EscapedPath() }

@@ -59,6 +59,9 @@ func (s *Store) View(ctx context.Context, f func(store.Reader) error) error {
 		if err := r.snapshot(); err != nil {
 			return err
 		}
+		if mine := s.begun.Load(); mine != nil && *mine != r.at.epoch {
+			return store.ErrFenced // what it would answer may be given by somebody else now
+		}
 		if r.hot = s.known(r.at); r.hot != nil || !s.overtaken(r.at) {
 			break
 		}

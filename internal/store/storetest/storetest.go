@@ -46,6 +46,9 @@ func Run(t *testing.T, fresh func(t testing.TB) Open) {
 		{"a withdrawn approval is gone", testApprovals},
 		{"last seen keeps the later time", testLastSeen},
 		{"agrees with maps", testTwin},
+		{"a moved store has to be rebuilt", testRebuild},
+		{"a moved store draws ids of its own", testBranches},
+		{"a raised incarnation is higher than any that hosts obeyed", testObeyed},
 		{"what is kept is what is there", testHot},
 		{"what is kept is a snapshot", testHotIsASnapshot},
 		{"what is kept is a copy", testHotIsACopy},
@@ -179,7 +182,11 @@ func testFencing(t *testing.T, open Open) {
 		t.Errorf("the old one: got %v, want ErrFenced", err)
 	}
 	update(t, young, func(tx store.Tx) error { return tx.PutHost(fleet.Host{ID: "h"}) })
-	view(t, old, func(r store.Reader) error { // reading stays possible
+	err = old.View(t.Context(), func(store.Reader) error { t.Error("a fenced view ran"); return nil })
+	if !errors.Is(err, store.ErrFenced) {
+		t.Errorf("the old one reads: got %v, want ErrFenced", err)
+	}
+	view(t, open(t), func(r store.Reader) error { // who never began reads what there is
 		_, err := r.Host("h")
 		return err
 	})

@@ -1,0 +1,90 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"github.com/kernwave/kernwave/fleet"
+)
+
+// FileName is the database's in a data directory.
+const FileName = fileName
+
+// metaBackup marks a copy: whoever begins on it begins as restored, wherever it lies.
+const metaBackup = "backup" // Mark; no row: not a backup
+
+// Mark says of a copy that it is one.
+type Mark struct {
+	At time.Time `json:"at"`
+	By string    `json:"by"` // the program and the machine that made it, for people
+}
+
+// Content is what a copy holds, for people and for whoever puts it back.
+type Content struct {
+	Schema       int               `json:"schema"`
+	Epoch        fleet.Incarnation `json:"-"`
+	Incarnation  uint64            `json:"incarnation"`
+	Term         uint64            `json:"term"`
+	Hosts        int               `json:"hosts"`
+	OpenRollouts int               `json:"open_rollouts"`
+	Events       int64             `json:"events"` // the number of the last one
+}
+
+// Backup is [Copy], and marks the copy: it begins in a new incarnation, with everything stopped, without anybody having
+// to say that it was restored.
+func Backup(ctx context.Context, dir, file string, m Mark) (c Content, err error) {
+	if err := Copy(ctx, dir, file); err != nil {
+		return c, err
+	}
+	db, err := sql.Open("sqlite", "file:"+escaped(file)+"?_pragma=journal_mode(DELETE)&_pragma=synchronous(OFF)")
+	if err != nil {
+		return c, fmt.Errorf("open the copy %s: %w", file, err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	mark, err := json.Marshal(m)
+	if err != nil {
+		return c, err
+	}
+	if _, err := db.ExecContext(ctx, "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+		metaBackup, string(mark)); err != nil {
+		return c, fmt.Errorf("mark the copy %s: %w", file, err)
+	}
+	var epoch string
+	row := db.QueryRowContext(ctx, `SELECT (SELECT user_version FROM pragma_user_version),
+		coalesce((SELECT value FROM meta WHERE key = 'epoch'), '{}'), (SELECT count(*) FROM host),
+		(SELECT count(*) FROM rollout WHERE open = 1), coalesce((SELECT max(seq) FROM event), 0)`)
+	if err := row.Scan(&c.Schema, &epoch, &c.Hosts, &c.OpenRollouts, &c.Events); err != nil {
+		return c, fmt.Errorf("look into the copy %s: %w", file, err)
+	}
+	if err := json.Unmarshal([]byte(epoch), &c.Epoch); err != nil {
+		return c, fmt.Errorf("look into the copy %s: %w", file, err)
+	}
+	c.Incarnation, c.Term = c.Epoch.Incarnation, c.Epoch.Term
+	return c, nil
+}
+
+// Schema is the newest version that this program knows.
+func Schema() int {
+	files, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil {
+		panic(err) // the pattern is a constant
+	}
+	return len(files)
+}
+
+// Lock takes the lock of a data directory, which every server holds, until it is closed or the process ends. The error
+// names the process that has it.
+func Lock(dir string) (io.Closer, error) { return lockDir(dir) }
+
+// Files are what a store keeps in a data directory: all of them go together.
+func Files(dir string) []string {
+	f := filepath.Join(dir, fileName)
+	return []string{f, f + "-wal", f + "-shm"}
+}
