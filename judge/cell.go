@@ -14,7 +14,7 @@ type cell struct {
 
 	before [][]sum // by block, oldest first; by host
 	after  [][]pair
-	seen   []int // samples of each host in the after
+	seen   []int     // samples of each host in the after
 	base   *baseline // when the after has begun
 
 	// moves are how much each host jumps from one sample to the next, against the controls, in log units.
