@@ -132,3 +132,6 @@ func clock(d time.Duration) string {
 	ms := d.Milliseconds()
 	return fmt.Sprintf("%s%02d:%02d:%02d.%03d", days, ms/3600000, ms/60000%60, ms/1000%60, ms%1000)
 }
+
+// SeenChecks is the key of [Result.Seen] that counts how often a promise was held against the world.
+const SeenChecks = "promise-checked"

@@ -1,0 +1,382 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kernwave/kernwave/fleet"
+	"github.com/kernwave/kernwave/internal/operator"
+	"github.com/kernwave/kernwave/rollout"
+)
+
+// started is one rollout of the scenario.
+type started struct {
+	Rollout
+	n       int
+	id      string // empty: not yet, or never
+	refused string
+	paused  bool // the person on call has seen it, and will do something
+	pauses  []Pause
+	seen    string
+}
+
+// planPeople puts what people do by the clock into the queue.
+func (w *world) planPeople() {
+	for i, r := range w.s.Rollouts {
+		st := &started{Rollout: r, n: i + 1}
+		w.rollouts = append(w.rollouts, st)
+		w.pending++
+		w.q.push(r.At, func() { w.startRollout(st, 0) })
+	}
+	for _, a := range w.s.Actions {
+		w.pending++
+		if a.When == "" {
+			w.q.push(a.At, func() { w.act(a, 0) })
+			continue
+		}
+		w.awaitFor(a)
+	}
+	w.q.push(time.Minute, w.look)
+}
+
+// patience is how often a person tries again when nobody answers, and how long after.
+const (
+	tries    = 40
+	tryAfter = 30 * time.Second
+)
+
+// person has a person ask the control plane for something. again is called when nobody answered, done otherwise.
+func (w *world) person(ask func(p *plane) error, again func(), done func(p *plane, err error)) {
+	p := w.main
+	if w.other != nil && w.rnd.people.yes(0.5) {
+		p = w.other
+	}
+	if p == nil {
+		w.after(tryAfter, again)
+		return
+	}
+	if free := p.free(); free > w.now {
+		w.after(free-w.now, func() { w.person(ask, again, done) })
+		return
+	}
+	var err error
+	took, alive := p.call(func() { err = ask(p) })
+	if !alive {
+		w.killed(p)
+		w.after(tryAfter, again)
+		return
+	}
+	if err != nil && unavailable(err) {
+		w.after(tryAfter, again)
+		return
+	}
+	w.after(took+5*time.Millisecond, func() { done(p, err) })
+}
+
+// unavailable says whether asking again may help.
+func unavailable(err error) bool {
+	return strings.Contains(err.Error(), "unavailable") || strings.HasPrefix(err.Error(), "internal")
+}
+
+func (w *world) startRollout(st *started, n int) {
+	spec := operator.RolloutSpec{
+		Kernel: kernel.ID, Selector: st.Selector, Waves: st.Waves, Soak: st.Soak, Canaries: st.Canaries,
+		ReturnWithin: st.ReturnWithin, TrialDeadline: st.TrialDeadline,
+	}
+	var got operator.Rollout
+	w.person(func(p *plane) (err error) {
+		got, err = p.api.StartRollout(context.Background(), account, spec, fmt.Sprint("rollout ", st.n))
+		if err == nil {
+			w.acknowledged(p, got.ID, "start")
+			for _, h := range w.hosts { // a new one is a person's decision to offer it again
+				delete(h.truth.failed, got.ID)
+			}
+		}
+		return err
+	}, func() {
+		if n+1 < tries {
+			w.startRollout(st, n+1)
+			return
+		}
+		w.pending--
+		st.refused = "nobody answered"
+	}, func(p *plane, err error) {
+		if err != nil && n < tries && (len(w.s.Faults) > 0) && st.waits(err) {
+			w.after(time.Minute, func() { w.startRollout(st, n+1) })
+			return
+		}
+		w.pending--
+		if err != nil {
+			st.refused = err.Error()
+			w.note(&p.ring, "ada", "is refused a rollout:", err.Error())
+			return
+		}
+		st.id = got.ID
+		w.progress = w.now
+		w.note(&p.ring, "ada", "starts rollout", got.ID, fmt.Sprintf("%d hosts", len(got.Hosts)))
+	})
+}
+
+// waits says whether a refused start is tried again: while everything is stopped or the like, it may work later.
+func (st *started) waits(err error) bool { return strings.Contains(err.Error(), "rebuil") }
+
+// awaitFor does an action once its condition has come about.
+func (w *world) awaitFor(a Action) {
+	if w.conditionMet(a) {
+		w.after(a.At, func() { w.act(a, 0) })
+		return
+	}
+	w.after(time.Second, func() { w.awaitFor(a) })
+}
+
+func (w *world) conditionMet(a Action) bool {
+	row, ok := w.row(max(a.Rollout, 1))
+	if !ok {
+		return false
+	}
+	if n, ok := strings.CutPrefix(a.When, "wave "); ok {
+		i, err := strconv.Atoi(n)
+		return err == nil && row.state.Stage >= i
+	}
+	return a.When == "canaries" || a.When == row.status
+}
+
+// row is what is committed of the n-th rollout of the scenario.
+func (w *world) row(n int) (rolloutRow, bool) {
+	if n > len(w.rollouts) || w.main == nil {
+		return rolloutRow{}, false
+	}
+	row, ok := w.main.dir.rows.rollouts[w.rollouts[n-1].id]
+	return row, ok
+}
+
+// act does one action of the scenario.
+func (w *world) act(a Action, n int) {
+	over := func() { w.pending-- }
+	again := func() {
+		if n+1 < tries {
+			w.act(a, n+1)
+			return
+		}
+		over()
+	}
+	done := func(p *plane, err error) {
+		over()
+		w.note(&p.ring, "ada", a.Do, a.Host+a.Type, result(err))
+	}
+	ctx := context.Background()
+	switch a.Do {
+	case DoStop:
+		w.person(func(p *plane) error {
+			_, err := p.api.Stop(ctx, account, "the scenario says so")
+			if err == nil && !p.dying {
+				w.stopped(p)
+			}
+			return err
+		}, again, done)
+	case DoLift:
+		w.lift(again, done)
+	case DoMaintenance, DoActivate, DoRetire:
+		status := map[string]fleet.Status{DoMaintenance: fleet.StatusMaintenance, DoActivate: fleet.StatusActive, DoRetire: fleet.StatusRetired}[a.Do]
+		w.person(func(p *plane) error {
+			return p.api.SetHostStatus(ctx, account, fleet.HostID(a.Host), status, "the scenario says so")
+		}, again, done)
+	case DoPowerCycle:
+		over()
+		if h := w.byID[fleet.HostID(a.Host)]; h != nil {
+			h.powerCycle()
+		}
+	case DoBudget:
+		w.person(func(p *plane) error {
+			return p.api.SetBudget(ctx, account, operator.Budget{By: a.Budget.By, Limit: a.Budget.Limit})
+		}, again, done)
+	default:
+		st := w.rollouts[max(a.Rollout, 1)-1]
+		if st.id == "" {
+			if st.refused != "" {
+				over()
+				return
+			}
+			w.after(tryAfter, again)
+			return
+		}
+		c := operator.Change{Rollout: st.id, Action: a.Do, Host: fleet.HostID(a.Host), Why: "the scenario says so"}
+		for _, t := range w.types {
+			if a.Type != "" && t.Name == a.Type {
+				c.Type = t.id
+			}
+		}
+		w.change(c, again, done)
+	}
+}
+
+func (w *world) lift(again func(), done func(*plane, error)) {
+	w.person(func(p *plane) error {
+		w.lifting(p)
+		return p.api.LiftStop(context.Background(), account, "all is well")
+	}, again, done)
+}
+
+// change asks for a change of a rollout.
+func (w *world) change(c operator.Change, again func(), done func(*plane, error)) {
+	w.person(func(p *plane) error {
+		w.asks(p, c)
+		_, err := p.api.ChangeRollout(context.Background(), account, c)
+		if err == nil {
+			w.acknowledged(p, c.Rollout, c.Action)
+		}
+		return err
+	}, again, done)
+}
+
+func result(err error) string {
+	if err != nil {
+		return "refused: " + err.Error()
+	}
+	return "done"
+}
+
+// lookEvery is how often the person on call looks, and the world asks itself whether anything is left to happen.
+const lookEvery = time.Minute
+
+// look is the person on call.
+func (w *world) look() {
+	if w.over() {
+		w.ended = true
+		return
+	}
+	w.after(lookEvery, w.look)
+	if w.rnd.faults.yes(0.02) {
+		w.impostor()
+	}
+	p := w.main
+	if p == nil {
+		return
+	}
+	for _, st := range w.rollouts {
+		row, ok := p.dir.rows.rollouts[st.id]
+		if !ok || st.paused || row.status != "paused" {
+			continue
+		}
+		what := w.s.Operator.OnPause
+		if what == OnPauseNothing {
+			continue
+		}
+		if what == OnPauseRandom {
+			words := []string{OnPauseResume, OnPauseRetry, OnPauseSkip, OnPauseSkip, OnPauseLeaveOut, OnPauseAbort, OnPauseRollback}
+			what = words[w.rnd.people.IntN(len(words))]
+		}
+		st.paused = true
+		w.after(w.rnd.people.about(w.s.Operator.After), func() { w.decide(st, what) })
+	}
+	if _, stopped := p.stop.Stopped(); stopped && w.s.Operator.ResumeRestored && w.liftAt == 0 {
+		w.liftAt = w.now
+		w.after(w.rnd.people.about(w.s.Operator.After), func() {
+			again := func() { w.liftAt = 0 }
+			w.lift(again, func(p *plane, err error) { w.note(&p.ring, "ada", "lifts the stop:", result(err)); w.liftAt = 0 })
+		})
+	}
+}
+
+// decide does what the person on call has decided about a pause.
+func (w *world) decide(st *started, what string) {
+	p := w.main
+	over := func() { st.paused = false }
+	if p == nil {
+		over()
+		return
+	}
+	row, ok := p.dir.rows.rollouts[st.id]
+	if !ok || row.status != "paused" {
+		over()
+		return
+	}
+	w.progress = w.now
+	var cs []operator.Change
+	why := "ada looked at it"
+	held := heldHosts(row.state)
+	switch what {
+	case OnPauseRetry:
+		for _, h := range held {
+			cs = append(cs, operator.Change{Rollout: st.id, Action: operator.ActionRetry, Host: h, Why: why})
+		}
+	case OnPauseSkip:
+		for _, h := range held {
+			cs = append(cs, operator.Change{Rollout: st.id, Action: operator.ActionSkip, Host: h, Why: why})
+		}
+	case OnPauseLeaveOut:
+		var types []fleet.HostTypeID
+		for _, h := range held {
+			if one := w.byID[h]; one != nil && !slices.Contains(types, one.typ.id) {
+				types = append(types, one.typ.id)
+				cs = append(cs, operator.Change{Rollout: st.id, Action: operator.ActionLeaveOut, Type: one.typ.id, Why: why})
+			}
+		}
+	case OnPauseAbort, OnPauseRollback:
+		cs = append(cs, operator.Change{Rollout: st.id, Action: what, Why: why})
+	}
+	if what != OnPauseAbort && what != OnPauseRollback {
+		cs = append(cs, operator.Change{Rollout: st.id, Action: operator.ActionResume, Why: why})
+	}
+	w.one(cs, over)
+}
+
+// one does the first of several changes, and then the others.
+func (w *world) one(cs []operator.Change, over func()) {
+	if len(cs) == 0 {
+		over()
+		return
+	}
+	next := func() { w.one(cs[1:], over) }
+	w.change(cs[0], next, func(p *plane, err error) {
+		w.note(&p.ring, "ada", cs[0].Action, string(cs[0].Host)+string(cs[0].Type), result(err))
+		next()
+	})
+}
+
+// heldHosts are those that wait for a person, by name.
+func heldHosts(s rollout.State) []fleet.HostID {
+	var ids []fleet.HostID
+	for id := range s.Held {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// over says whether nothing is left to happen that anybody waits for.
+func (w *world) over() bool {
+	if w.pending > 0 || w.main == nil || w.other != nil {
+		return false
+	}
+	longest := 30 * time.Minute
+	for _, st := range w.rollouts {
+		row, ok := w.main.dir.rows.rollouts[st.id]
+		if !ok {
+			continue
+		}
+		soak := rollout.DefaultSoak
+		if st.Soak != nil {
+			soak = *st.Soak
+		}
+		if row.state.Outcome == "" {
+			longest = max(longest, soak+10*time.Minute, 2*max(st.ReturnWithin, 15*time.Minute))
+			if st.paused {
+				return false
+			}
+		}
+	}
+	done := true
+	for _, st := range w.rollouts {
+		row, ok := w.main.dir.rows.rollouts[st.id]
+		done = done && (st.refused != "" || ok && row.state.Outcome != "")
+	}
+	if done && len(w.main.dir.rows.open) == 0 {
+		longest = 5 * time.Minute
+	}
+	return w.now-w.progress > longest
+}

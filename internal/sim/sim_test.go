@@ -1,0 +1,123 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+var (
+	seeds = flag.Int("seeds", 0, "how many random fleets TestFleet plays (0: 40 with -short, else 1000)")
+	seed  = flag.Uint64("seed", 1, "the first seed of TestFleet")
+	show  = flag.Bool("trace", false, "print everything that happens")
+)
+
+// TestFleet plays random small fleets with every fault. No promise may be broken in any of them.
+func TestFleet(t *testing.T) {
+	n := *seeds
+	if n == 0 {
+		n = 1000
+		if testing.Short() {
+			n = 40
+		}
+	}
+	var mu sync.Mutex
+	faults, seen := map[string]int{}, map[string]int{}
+	statuses := map[string]int{}
+	var hosts int
+	var virtual time.Duration
+	var slowest float64
+	var slow uint64
+	began := time.Now()
+	next := make(chan uint64)
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for s := range next {
+				o := Options{Seed: s}
+				if *show {
+					o.Trace = os.Stdout
+				}
+				res, err := Run(context.Background(), Random(s), o)
+				mu.Lock()
+				if err != nil {
+					t.Errorf("seed %d: %v", s, err)
+				}
+				if res.Broken != nil {
+					t.Errorf("seed %d: %v\ngo test ./internal/sim -run TestFleet -seeds 1 -seed %d", s, res.Broken, s)
+				}
+				for k, v := range res.Faults {
+					faults[k] += v
+				}
+				for k, v := range res.Seen {
+					seen[k] += v
+				}
+				for _, r := range res.Rollouts {
+					statuses[r.Status]++
+				}
+				hosts += res.Hosts
+				virtual += res.Virtual
+				if res.RealSec > slowest {
+					slowest, slow = res.RealSec, s
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for i := range n {
+		next <- *seed + uint64(i)
+	}
+	close(next)
+	wg.Wait()
+	t.Logf("%d fleets with %d hosts, %s of virtual time in %.1f s; the slowest was seed %d with %.1f s", n, hosts, virtual.Round(time.Hour), time.Since(began).Seconds(), slow, slowest)
+	t.Logf("faults: %s", counts(faults))
+	t.Logf("seen: %s", counts(seen))
+	t.Logf("rollouts: %s", counts(statuses))
+}
+
+func counts(m map[string]int) string {
+	var parts []string
+	for k, v := range m {
+		parts = append(parts, fmt.Sprintf("%s %d", k, v))
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, ", ")
+}
+
+// TestReplay: the same seed gives the same result and the same trace, byte by byte.
+func TestReplay(t *testing.T) {
+	for s := range uint64(8) {
+		var once [2]string
+		for i := range once {
+			var trace bytes.Buffer
+			res, err := Run(t.Context(), Random(s), Options{Seed: s, Trace: &trace})
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.RealSec = 0
+			b, err := json.Marshal(res)
+			if err != nil {
+				t.Fatal(err)
+			}
+			once[i] = trace.String() + string(b)
+		}
+		if once[0] != once[1] {
+			a, b := strings.Split(once[0], "\n"), strings.Split(once[1], "\n")
+			for i := range min(len(a), len(b)) {
+				if a[i] != b[i] {
+					t.Fatalf("seed %d: two runs differ at line %d:\n%s\n%s", s, i, a[i], b[i])
+				}
+			}
+			t.Fatalf("seed %d: two runs differ in length: %d and %d lines", s, len(a), len(b))
+		}
+	}
+}

@@ -1,0 +1,373 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/kernwave/kernwave/fleet"
+	"github.com/kernwave/kernwave/internal/operator"
+	"github.com/kernwave/kernwave/internal/store"
+)
+
+// hostTruth is what really happened to a host, whatever anybody was told.
+type hostTruth struct {
+	out      bool // of service
+	outSince time.Duration
+	outWhy   string
+	longest  Outage
+
+	byOp      fleet.OperationID // for which it left service, and is not back
+	byOpAt    time.Duration
+	byOpRows  *rows                     // whose grant it was
+	boots     map[fleet.OperationID]int // into the trial
+	reboots   map[fleet.OperationID]int // that the agent asked for, into the trial
+	passed    map[fleet.OperationID]bool
+	told      map[fleet.OperationID]bool // to commit
+	committed map[string]bool            // rollouts that brought it the kernel for good
+	ever      bool                       // it has committed the new kernel
+	failed    map[string]string          // rollouts whose kernel it has gone back from, and no person has said retry
+	restored  bool                       // its disk was put back to an older state
+	granted   grantSeen
+	harmed    *Harm
+	harmEnds  time.Duration
+}
+
+// grantSeen is the newest grant that was on its way to a host.
+type grantSeen struct {
+	id    fleet.GrantID
+	op    fleet.OperationID
+	from  fleet.Incarnation
+	until time.Duration
+	rows  *rows
+}
+
+func (t *hostTruth) init() {
+	t.boots, t.reboots = map[fleet.OperationID]int{}, map[fleet.OperationID]int{}
+	t.passed, t.told = map[fleet.OperationID]bool{}, map[fleet.OperationID]bool{}
+	t.committed, t.failed = map[string]bool{}, map[string]string{}
+}
+
+// breaks ends the simulation: a promise was broken.
+func (w *world) breaks(promise int, expected string, hosts []*host, p *plane, format string, args ...any) {
+	if w.fail != nil {
+		return
+	}
+	b := &Broken{Promise: promise, What: fmt.Sprintf(format, args...), Expected: expected, At: w.now}
+	rings := []*ring{&w.ring}
+	for _, one := range w.planes {
+		rings = append(rings, &one.ring)
+	}
+	if p != nil {
+		rings = append(rings, &p.ring)
+	}
+	for _, h := range hosts {
+		b.Hosts = append(b.Hosts, h.name)
+		rings = append(rings, &h.ring)
+	}
+	b.Trace = story(rings...)
+	w.fail = b
+}
+
+// leaves notes that h is out of service.
+func (h *host) leaves(why string) {
+	t := &h.truth
+	if t.out {
+		return
+	}
+	t.out, t.outSince, t.outWhy = true, h.w.now, why
+}
+
+// sawService looks whether h serves now.
+func (w *world) sawService(h *host) {
+	serves := h.agentUp && !h.a.Drained() && h.ready() && h.m.on && !h.m.hung
+	if !serves {
+		h.leaves("is not ready")
+		return
+	}
+	t := &h.truth
+	if !t.out {
+		return
+	}
+	t.out = false
+	if d := w.now - t.outSince; d > t.longest.For {
+		t.longest = Outage{Host: h.name, For: d, Why: t.outWhy}
+	}
+	if t.harmed != nil && t.harmEnds == 0 {
+		t.harmEnds = w.now
+	}
+}
+
+// sawPhase checks what a new phase means.
+func (w *world) sawPhase(h *host, before, after fleet.Phase) {
+	t := &h.truth
+	id := h.opID()
+	w.count("phase-" + string(after))
+	if h.a.Drained() && t.byOp != id {
+		t.byOp, t.byOpAt, t.byOpRows = id, w.now, t.granted.rows
+		h.leaves("operation " + string(id))
+		w.leavesService(h)
+	}
+	switch after {
+	case fleet.PhasePassed:
+		t.passed[id] = true
+	case fleet.PhaseCommitted:
+		w.sawCommitted(h, id)
+	case fleet.PhaseReverted, fleet.PhaseFellBack:
+		w.sawGoneBack(h, id, after)
+	}
+	if h.a.Ended() {
+		t.byOp = ""
+		w.sawService(h)
+	}
+}
+
+func (w *world) sawCommitted(h *host, id fleet.OperationID) {
+	_, release, _ := h.a.Operation()
+	if owner := w.ownerOf(id); owner != "" {
+		h.truth.committed[owner] = release == newRelease
+	}
+	if release == newRelease {
+		h.truth.ever = true
+	}
+	if h.m.running != release && !h.typ.Kernel.WrongRelease || h.m.disk.def != h.m.running {
+		w.breaks(2, "committed means: it runs the kernel, and a plain boot does", []*host{h}, nil,
+			"%s says that %s is committed; it runs %s, and a plain boot would run %s", h.name, release, h.m.running, h.m.disk.def)
+	}
+}
+
+// sawGoneBack checks the second half of promise 2: whoever failed is back on the old kernel.
+func (w *world) sawGoneBack(h *host, id fleet.OperationID, phase fleet.Phase) {
+	p := h.a.Problem()
+	if p != nil && p.Cause != fleet.CauseTold && p.Cause != fleet.CauseGrant && p.Cause != fleet.CauseInterrupted {
+		if owner := w.ownerOf(id); owner != "" {
+			h.truth.failed[owner] = p.What
+		}
+	}
+	if h.truth.restored {
+		return
+	}
+	if from := h.a.FromRelease(); h.m.running != from || h.m.disk.def != from {
+		w.breaks(2, "a failed trial is back on the old kernel, which a plain boot runs", []*host{h}, nil,
+			"%s says %s; it runs %s, a plain boot would run %s, it came from %s", h.name, phase, h.m.running, h.m.disk.def, from)
+	}
+}
+
+// sawTrialBoot checks that the kernel on trial is booted once.
+func (w *world) sawTrialBoot(h *host, t *trialBoot) {
+	w.count("trial-boot")
+	h.truth.boots[t.op]++
+	if n := h.truth.boots[t.op]; n > 1 && !h.truth.restored {
+		w.breaks(2, "a kernel on trial is booted once for an operation", []*host{h}, nil, "%s boots %s on trial for the %s time for %s", h.name, t.release, ordinal(n), t.op)
+	}
+}
+
+func ordinal(n int) string { return fmt.Sprintf("%d.", n) }
+
+// sawDefault checks that a kernel becomes the default only after the control plane said so.
+func (w *world) sawDefault(h *host, release string, op fleet.OperationID) {
+	t := &h.truth
+	ok := t.told[op]
+	if op == "" { // the way back, which names what runs
+		ok = release == oldRelease || t.ever
+	}
+	if !ok && !t.restored {
+		w.breaks(2, "a kernel becomes the default only after its trial passed and the control plane said commit", []*host{h}, nil,
+			"%s makes %s its default (operation %q) without having been told", h.name, release, op)
+	}
+}
+
+// sawReport notes what a control plane was told.
+func (w *world) sawReport(p *plane, h *host, r fleet.Report) {
+	one := h.primary()
+	if one.i < len(p.heard) {
+		p.saidOut[one.i] = !r.Now.InService
+	}
+	if c := w.clones[h.id]; c != nil && c.last != h {
+		c.last = h
+		c.turns++
+	}
+}
+
+// sawAnswer checks one answer to a check-in before the network gets it. h is nil where nobody waits for it.
+func (w *world) sawAnswer(p *plane, h *host, r fleet.Report, d fleet.Desired) {
+	op := d.Operation
+	if op == nil {
+		return
+	}
+	rows := p.dir.rows
+	hs := []*host{w.byID[r.Host]}
+	row, known := rows.ops[op.ID]
+	if !known || row.Host != r.Host {
+		w.breaks(6, "an operation is a row before anybody hears of it", hs, p, "%s tells %s of operation %s, which is not in its store", p.name, r.Host, op.ID)
+		return
+	}
+	if op.Word == fleet.WordCommit {
+		passed := false
+		for _, m := range w.machines(r.Host) {
+			passed = passed || m.truth.passed[op.ID]
+			m.truth.told[op.ID] = true
+		}
+		if !passed {
+			w.breaks(2, "commit is said to hosts whose trial passed", hs, p, "%s tells %s to commit %s, and its trial has not passed", p.name, r.Host, op.ID)
+		}
+	}
+	if op.Grant == nil {
+		return
+	}
+	g, ok := rows.grants[op.Grant.ID]
+	switch {
+	case !ok, g.Host != r.Host, g.Operation != op.ID:
+		w.breaks(1, "a grant that a host gets is in the store, for this host and operation", hs, p, "%s gives %s grant %s for %s; the store has it as %+v", p.name, r.Host, op.Grant.ID, op.ID, g)
+	case !g.EndedAt.IsZero() || !w.time().Before(g.ExpiresAt):
+		w.breaks(1, "a grant that a host gets is live", hs, p, "%s gives %s grant %s, which ended at %s (%s), expired at %s", p.name, r.Host, op.Grant.ID, g.EndedAt, g.EndedWhy, g.ExpiresAt)
+	}
+	if h != nil {
+		h.truth.granted = grantSeen{id: op.Grant.ID, op: op.ID, from: d.From, until: w.now + op.Grant.Life, rows: rows}
+	}
+}
+
+// machines are all that hold the certificate of id.
+func (w *world) machines(id fleet.HostID) []*host {
+	ms := []*host{w.byID[id]}
+	if w.clones[id] == nil {
+		return ms
+	}
+	for _, h := range w.hosts {
+		if h.cloneOf == ms[0] {
+			ms = append(ms, h)
+		}
+	}
+	return ms
+}
+
+// ownerOf is the rollout of an operation, in whichever store knows it.
+func (w *world) ownerOf(id fleet.OperationID) string {
+	return w.owners[id]
+}
+
+// cloned is one certificate with two machines.
+type cloned struct {
+	last  *host
+	turns int // how often another machine than last time was believed
+}
+
+// detectable is how many turns a clone is given until it must have been noticed: each of the two was heard twice.
+const detectable = 4
+
+// committed takes what a transaction wrote into the truth about its store, and checks it.
+func (w *world) committed(p *plane, got *written) {
+	r := p.dir.rows
+	for _, e := range got.events {
+		if w.opt.Trace != nil || e.Host == "" {
+			w.note(&p.ring, p.name, "records "+e.Kind+":", e.What, e.Why)
+		}
+		if h := w.byID[e.Host]; h != nil {
+			w.note(&h.ring, p.name, "records "+e.Kind+":", e.What, e.Why)
+		}
+		w.count("event-" + e.Kind)
+	}
+	r.events = max(r.events, got.lastSeq)
+	for _, h := range got.hosts {
+		if h.Status != r.status[h.ID] {
+			w.progress = w.now
+		}
+		r.status[h.ID] = h.Status
+	}
+	for _, b := range got.budgets {
+		if b.Limit == 0 {
+			delete(r.budgets, b.By)
+			continue
+		}
+		r.budgets[b.By] = b.Limit
+	}
+	for _, row := range got.rollouts {
+		w.tookRollout(p, row)
+	}
+	for _, op := range got.ops {
+		w.tookOperation(p, op)
+	}
+	var given []store.Grant
+	for _, g := range got.grants {
+		if _, known := r.grants[g.ID]; !known {
+			given = append(given, g)
+		}
+		r.grants[g.ID] = g
+		if g.EndedAt.IsZero() {
+			r.live[g.Host] = g.ID
+		} else if r.live[g.Host] == g.ID {
+			delete(r.live, g.Host)
+		}
+	}
+	for _, g := range given {
+		w.count("grant")
+		w.checkGrant(p, g)
+	}
+}
+
+func (w *world) tookRollout(p *plane, row store.Rollout) {
+	r := p.dir.rows
+	before, known := r.rollouts[row.ID]
+	now, err := readRollout(row, before, known, w.now)
+	if err != nil {
+		w.broken(fmt.Errorf("read rollout %s: %w", row.ID, err))
+		return
+	}
+	r.rollouts[row.ID] = now
+	if !known || now.status != before.status || now.state.Stage != before.state.Stage {
+		w.progress = w.now
+	}
+	if now.status == "paused" && before.status != "paused" {
+		w.sawPause(row.ID, now.state.Paused)
+	}
+}
+
+// tookOperation checks that operations go forward, one at a time.
+func (w *world) tookOperation(p *plane, op fleet.Operation) {
+	r := p.dir.rows
+	hs := w.machines(op.Host)
+	before, known := r.ops[op.ID]
+	if !known {
+		w.owners[op.ID] = op.Owner
+		w.count("operation")
+		if other := r.open[op.Host]; other != "" && other != op.ID {
+			w.breaks(6, "a host has one operation at a time", hs, p, "%s wants %s of %s, whose operation %s is open", p.name, op.ID, op.Host, other)
+		}
+		for _, h := range hs {
+			if why := h.truth.failed[op.Owner]; why != "" && op.Stage >= 0 {
+				w.breaks(6, "a kernel from which a host has gone back is not offered to it again without a person", hs, p,
+					"%s wants %s of %s in %s, which has gone back from it: %s", p.name, op.Release, op.Host, op.Owner, why)
+			}
+		}
+	}
+	if known && before.Phase.Ended() && op.Phase != before.Phase {
+		w.breaks(6, "an operation that has ended stays so", hs, p, "operation %s of %s is %s, after it was %s", op.ID, op.Host, op.Phase, before.Phase)
+	}
+	if !known || op.Phase != before.Phase || op.Problem != nil && before.Problem == nil {
+		w.progress = w.now
+	}
+	r.ops[op.ID] = op
+	switch {
+	case !op.Phase.Ended():
+		r.open[op.Host] = op.ID
+	case r.open[op.Host] == op.ID:
+		delete(r.open, op.Host)
+	}
+}
+
+// asks notes what a person is about to ask for: it may be written even if no answer comes.
+func (w *world) asks(p *plane, c operator.Change) {
+	switch c.Action {
+	case operator.ActionRetry:
+		for _, h := range w.machines(c.Host) {
+			delete(h.truth.failed, c.Rollout)
+		}
+	case operator.ActionSkip:
+		w.asked[c.Rollout+" skip "+string(c.Host)] = true
+	case operator.ActionLeaveOut:
+		w.asked[c.Rollout+" leave-out "+string(c.Type)] = true
+	case operator.ActionRollback:
+		w.asked[c.Rollout+" rollback"] = true
+	case operator.ActionResume:
+		p.dir.rows.resumed[c.Rollout] = true
+	}
+}
