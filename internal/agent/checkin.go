@@ -21,6 +21,8 @@ const (
 	maxUnits    = 200
 	// maxOperationID bounds what becomes a file's name.
 	maxOperationID = 100
+	// maxAnswer bounds what of an answer is given back.
+	maxAnswer = 200
 )
 
 type checkInState struct {
@@ -38,6 +40,10 @@ type checkInState struct {
 	saidHash  string // what the control plane has
 
 	wantHistory bool // the last answer asked for it
+
+	seq      uint64 // of the last report
+	answered string // the name of the last answer that was obeyed
+	unproven int    // answers in a row that asked for proof that the host is there
 }
 
 // soon makes the next check-in due now.
@@ -61,7 +67,9 @@ func (a *Agent) startCheckIn(ctx context.Context) {
 	}
 	c.busy, c.again = true, false
 	n := a.now()
-	r := fleet.Report{Host: a.cfg.Host, Seen: a.seen}
+	// The boot-time clock numbers the reports: it rises over restarts of the agent, too.
+	c.seq = max(c.seq+1, uint64(max(n.Uptime, 0)))
+	r := fleet.Report{Host: a.cfg.Host, Seen: a.seen, Seq: c.seq, Answered: c.answered}
 	r.Now = fleet.HostState{BootID: n.BootID, Release: n.Release, Uptime: n.Uptime, Parked: a.parked}
 	r.Now.InService, r.Now.NotInServiceWhy = a.inService(n)
 	r.Now.NotInServiceWhy = clip(r.Now.NotInServiceWhy, maxSentence)
@@ -112,6 +120,12 @@ func (a *Agent) startCheckIn(ctx context.Context) {
 				return
 			}
 			c.tries, c.lastGood = 0, a.sys.Uptime()
+			c.answered = clip(d.Answer, maxAnswer)
+			if d.Again {
+				a.proveSoon(d)
+				return
+			}
+			c.unproven = 0
 			if r.Facts != nil || hash == "" {
 				c.saidHash = hash
 			}
@@ -133,6 +147,18 @@ func (a *Agent) startCheckIn(ctx context.Context) {
 			}
 		}
 	})
+}
+
+// proveSoon checks in again, with the answer's name as the proof that this host is there now. Nothing was learned and
+// nothing said: a grant that is held runs out by itself. A control plane that asks for ever is asked less and less.
+func (a *Agent) proveSoon(d fleet.Desired) {
+	c := &a.checkIn
+	least := min(minCheckIn<<min(c.unproven, 10), a.cfg.CheckInEvery)
+	c.unproven++
+	c.next = time.Now().Add(a.jitter(min(max(d.CheckInAfter, least), maxCheckIn)))
+	if c.again && c.unproven == 1 {
+		c.next = time.Time{}
+	}
 }
 
 // clip keeps the beginning of a text.

@@ -41,6 +41,7 @@ type world struct {
 	// The control plane.
 	silent   bool // unreachable
 	forgot   bool // asks for the history
+	doubts   int  // that many check-ins more are not believed
 	want     *fleet.DesiredOperation
 	grants   bool // renew the grant at each check-in
 	auto     bool // commit what has passed
@@ -179,6 +180,9 @@ func (l link) online() bool {
 	return err == nil && l.r.Online()
 }
 
+// answerName is what the nth answer is called.
+func answerName(n int) string { return fmt.Sprint("answer-", n) }
+
 var errUnreachable = errors.New("connection refused")
 
 func (l link) CheckIn(_ context.Context, r fleet.Report) (fleet.Desired, error) {
@@ -191,7 +195,12 @@ func (l link) CheckIn(_ context.Context, r fleet.Report) (fleet.Desired, error) 
 		return fleet.Desired{}, errUnreachable
 	}
 	w.reports = append(w.reports, r)
-	d := fleet.Desired{From: w.from, ServerTime: asked, CheckInAfter: 2 * time.Second, WantFacts: r.Facts == nil && len(w.reports) == 1, WantHistory: w.forgot}
+	name := answerName(len(w.reports))
+	if w.doubts > 0 {
+		w.doubts--
+		return fleet.Desired{From: w.from, ServerTime: asked, CheckInAfter: 200 * time.Millisecond, Again: true, Answer: name}, nil
+	}
+	d := fleet.Desired{From: w.from, Answer: name, ServerTime: asked, CheckInAfter: 2 * time.Second, WantFacts: r.Facts == nil && len(w.reports) == 1, WantHistory: w.forgot}
 	if w.want != nil {
 		op := *w.want
 		if r.Operation != nil && r.Operation.ID == op.ID {
@@ -256,6 +265,13 @@ func (f fetcher) Fetch(_ context.Context, p fleet.Package) (string, error) {
 }
 
 func (fetcher) Forget() error { return nil }
+
+// heard is how many reports have come.
+func (w *world) heard() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.reports)
+}
 
 // last is the newest report.
 func (w *world) last() fleet.Report {
