@@ -15,8 +15,9 @@ const exitCodesText = `Exit codes of kernwave:
 
     0   it was done. "rollout watch": the rollout is done
     1   it was refused, or it failed. "rollout watch": the rollout was aborted
-        or rolled back
-    2   the command line or the settings are wrong: nothing was sent
+        or rolled back. "sim run": a promise was broken
+    2   the command line, the settings or the scenario are wrong: nothing was
+        sent
     3   "rollout watch --until-paused": the rollout is paused
     4   the control plane could not be reached, or could not answer now: it is
         not known what became of the request. Asking, stopping, and starting a

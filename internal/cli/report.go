@@ -10,6 +10,7 @@ import (
 
 	kwv1 "github.com/kernwave/kernwave/api/gen/kernwave/v1"
 	"github.com/kernwave/kernwave/fleet"
+	"github.com/kernwave/kernwave/internal/sim/scenarios"
 )
 
 // usageError is a mistake on the command line or in the settings: nothing was sent.
@@ -33,6 +34,9 @@ type explanation struct {
 	Why  string `json:"why"`
 	Next string `json:"next,omitempty"`
 	Code int    `json:"exit_code"`
+	// File and Mistakes are what is wrong with a scenario.
+	File     string              `json:"file,omitempty"`
+	Mistakes []scenarios.Mistake `json:"mistakes,omitempty"`
 }
 
 // what is the first of the two lines.
@@ -59,11 +63,29 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 		}
 		return e.Code
 	}
-	a.say("error:", palette.bad, e.what())
+	a.sayWhat(e)
 	if e.Next != "" {
 		a.say("next:", palette.good, e.Next)
 	}
 	return e.Code
+}
+
+// maxMistakes is how many are printed: whoever mends fifty asks again.
+const maxMistakes = 50
+
+// sayWhat prints what went wrong: in one line, or each mistake in a file on its own.
+func (a *app) sayWhat(e explanation) {
+	if len(e.Mistakes) == 0 {
+		a.say("error:", palette.bad, e.what())
+		return
+	}
+	for i, m := range e.Mistakes {
+		if i == maxMistakes {
+			a.say("error:", palette.bad, fmt.Sprintf("%s: and %d more", e.File, len(e.Mistakes)-i))
+			return
+		}
+		a.say("error:", palette.bad, m.In(e.File))
+	}
 }
 
 // explain finds out what an error means for an operator. Later causes are asked before earlier wrappers.
@@ -75,6 +97,9 @@ func (a *app) explain(cmd *cobra.Command, err error) explanation {
 			next = help
 		}
 		return explanation{Why: u.what, Next: next, Code: ExitUsage}
+	}
+	if m, ok := errors.AsType[*scenarios.Mistakes](err); ok {
+		return explanation{Why: "the scenario is wrong", File: m.File, Mistakes: m.List, Next: badScenario(m), Code: ExitUsage}
 	}
 	e := explanation{Why: err.Error(), Code: ExitFailed}
 	if c, ok := errors.AsType[*connect.Error](err); ok {

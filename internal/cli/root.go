@@ -32,7 +32,11 @@ func newRoot(a *app) *cobra.Command {
 		SilenceErrors: true, // Run reports them, with what to do next
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if a.output != "table" && a.output != "json" {
+			switch {
+			case a.output == "table", a.output == "json", a.output == "yaml" && cmd.Annotations[writesYAML] != "":
+			case cmd.Annotations[writesYAML] != "":
+				return &usageError{fmt.Sprintf("unknown output %q", a.output), "use -o table, -o json or -o yaml"}
+			default:
 				return &usageError{fmt.Sprintf("unknown output %q", a.output), "use -o table or -o json"}
 			}
 			if a.timeout <= 0 {
@@ -62,7 +66,7 @@ func newRoot(a *app) *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add(groupRollout, a.kernelCommand(), a.rolloutCommand(), a.incidentsCommand(), a.whyCommand(), a.stopCommand())
+	add(groupRollout, a.kernelCommand(), a.rolloutCommand(), a.incidentsCommand(), a.whyCommand(), a.stopCommand(), a.simCommand())
 	add(groupFleet, a.hostsCommand(), a.hostCommand(), a.eventsCommand(), a.statusCommand(), a.budgetCommand())
 	add(groupAccess, a.serverCommand(), a.tokenCommand(), a.operatorCommand(), a.configCommand())
 	root.InitDefaultHelpCmd()
@@ -98,6 +102,9 @@ func reflow(text string, width int) string {
 	}
 	return strings.Join(paragraphs, "\n\n")
 }
+
+// writesYAML marks commands that know -o yaml besides.
+const writesYAML = "yaml"
 
 // isGroup marks commands that only hold others, so that help does not show them as something to run.
 const isGroup = "group"
