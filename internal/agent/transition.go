@@ -159,7 +159,7 @@ func resume(o operation, n now, last lastBoot) operation {
 				Cause:    fleet.CauseBroken,
 				What:     "the trial entry was booted a second time",
 				Expected: "a boot loader that forgets a one-shot entry by itself",
-				Next:     "look at grubenv's next_entry; do not use this host until it is understood",
+				Next:     "look at GRUB's next_entry or systemd-boot's LoaderEntryOneShot; do not use this host until it is understood",
 			}, n)
 		case o.Phase == fleet.PhaseCommitting && n.Release == target:
 			o.Committed = true // a plain boot runs it: it is the default

@@ -7,10 +7,10 @@ import (
 	"math"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf16"
 
 	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/agent"
@@ -31,19 +31,11 @@ func trialArgs(t agent.TrialBoot) ([]string, error) {
 	if t.Deadline < time.Second || t.Deadline > maxDeadline {
 		return nil, fmt.Errorf("dead-man's deadline %s: must be between 1s and %s", t.Deadline, maxDeadline)
 	}
-	return []string{
-		// A panic reboots, after a time in which kdump, pstore and a serial console get its text out. Debian's default is to stay.
-		// initramfs-tools takes the same word for "do not wait in a shell when the root is not found".
-		"panic=30",
-		// What the kernel calls an oops and would survive, half broken, is a panic on a kernel that nobody trusts.
-		"oops=panic",
-		// systemd feeds the hardware watchdog, where there is one: a hang becomes a reset. Not less than 120 s: a healthy
-		// machine that is busy has been reset by 40 s.
-		"systemd.watchdog_sec=120",
+	return append(slices.Clone(loader.SafetyArgs),
 		// For the dead-man, and for the agent to know what it is in.
-		"kernwave.trial=" + string(t.Operation),
-		"kernwave.deadman=" + strconv.Itoa(int(math.Ceil(t.Deadline.Seconds()))),
-	}, nil
+		"kernwave.trial="+string(t.Operation),
+		"kernwave.deadman="+strconv.Itoa(int(math.Ceil(t.Deadline.Seconds()))),
+	), nil
 }
 
 // TrialBoot says which operation's trial entry was booted.
@@ -70,6 +62,9 @@ func (h *Host) SecureWayBack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := h.nextBootIsTheLoaders(); err != nil {
+		return err
+	}
 	// Part of the way back: a kernel that boots and does nothing more is the dead-man's.
 	if err := h.deadManReady(); err != nil {
 		return &fleet.Error{Op: "secure the way back", Err: err, Next: "run: kernwave-agent install"}
@@ -86,6 +81,9 @@ func (h *Host) ArmTrial(ctx context.Context, t agent.TrialBoot) error {
 	args, err := trialArgs(t)
 	if err != nil {
 		return &fleet.Error{Op: "set kernel " + t.Release + " for one boot", Err: err, Next: "report this as a bug"}
+	}
+	if err := h.nextBootIsTheLoaders(); err != nil {
+		return err
 	}
 	if err := h.deadManReady(); err != nil {
 		return &fleet.Error{Op: "set kernel " + t.Release + " for one boot", Err: err, Next: "run: kernwave-agent install"}
@@ -133,28 +131,11 @@ func (h *Host) bootFacts() fleet.Boot {
 	} else if h.boot.Present() {
 		b = h.boot.Facts()
 	} else {
-		b.OneShotWhy = "no boot loader that is known here: there is no /boot/grub/grub.cfg"
+		b.OneShotWhy = noLoader
 	}
 	b.Firmware = "bios"
 	if _, err := os.Stat(h.path("/sys/firmware/efi")); err == nil {
 		b.Firmware = "uefi"
 	}
 	return b
-}
-
-// foreignLoader names the loader that booted this machine where it says so and is none of ours.
-func (h *Host) foreignLoader() string {
-	b, err := os.ReadFile(h.path("/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"))
-	if err != nil || len(b) < 6 {
-		return ""
-	}
-	var units []uint16
-	for i := 4; i+1 < len(b); i += 2 { // after four bytes of attributes, UTF-16
-		units = append(units, uint16(b[i])|uint16(b[i+1])<<8)
-	}
-	name, _, _ := strings.Cut(strings.ToLower(strings.TrimRight(string(utf16.Decode(units)), "\x00")), " ")
-	if strings.HasPrefix(name, "grub") {
-		return ""
-	}
-	return name
 }

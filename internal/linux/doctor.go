@@ -11,6 +11,7 @@ import (
 
 	"github.com/kernwave/kernwave/deploy"
 	"github.com/kernwave/kernwave/fleet"
+	"github.com/kernwave/kernwave/internal/linux/efivar"
 )
 
 // Level says how bad a finding is.
@@ -67,20 +68,59 @@ func (h *Host) doctorBoot() []Finding {
 	if err != nil {
 		return []Finding{{"kernel", Fail, err.Error(), "is /proc mounted?"}}
 	}
-	var fs []Finding
+	fs := []Finding{h.doctorLoader(b)}
 	switch b.OneShot {
 	case fleet.OneShotAssumed, fleet.OneShotProven:
 		fs = append(fs, Finding{"one-shot", OK, string(b.OneShot) + ": " + b.OneShotWhy, ""})
 	default:
-		fs = append(fs, Finding{"one-shot", Fail, b.OneShotWhy, "move /boot to a plain partition with ext4, or leave the host out of the selection"})
+		next := "move /boot to a plain partition with ext4, or leave the host out of the selection"
+		if b.Loader != "grub" {
+			next = "mend what it says, or leave the host out of the selection"
+		}
+		fs = append(fs, Finding{"one-shot", Fail, b.OneShotWhy, next})
 	}
 	switch b.Default {
 	case running:
 		fs = append(fs, Finding{"default-entry", OK, "a plain boot runs the running kernel, " + running, ""})
 	case "":
-		fs = append(fs, Finding{"default-entry", Fail, "cannot tell which kernel a plain boot runs", "look at /boot/grub/grub.cfg, then run update-grub"})
+		next := "look at /boot/grub/grub.cfg, then run update-grub"
+		if b.Loader != "grub" {
+			next = "look at the loader's entries: bootctl list"
+		}
+		fs = append(fs, Finding{"default-entry", Fail, "cannot tell which kernel a plain boot runs", next})
 	default:
 		fs = append(fs, Finding{"default-entry", Warn, "a plain boot runs " + b.Default + ", not the running kernel " + running, "nothing: the agent makes the running kernel the default before it installs another"})
+	}
+	return append(fs, h.doctorWayBack(running)...)
+}
+
+// doctorLoader names firmware and loader, and whether the firmware wants signatures.
+func (h *Host) doctorLoader(b fleet.Boot) Finding {
+	if b.Loader == "" {
+		return Finding{"boot-loader", Fail, b.OneShotWhy, "leave the host out of the selection"}
+	}
+	saw := b.Loader + " on " + b.Firmware
+	if on, known := efivar.SecureBoot(h.root); known && on {
+		return Finding{"boot-loader", Warn, saw + ", Secure Boot is on: the firmware starts signed kernels only, and whether a kernel is signed is not checked here", "roll out kernels that are signed by a key of this firmware"}
+	} else if known {
+		saw += ", Secure Boot is off"
+	}
+	return Finding{"boot-loader", OK, saw, ""}
+}
+
+// doctorWayBack says what would be refused, and what would be mended.
+func (h *Host) doctorWayBack(running string) []Finding {
+	ps, err := h.bootProblems(running)
+	if err != nil {
+		return []Finding{{"way-back", Fail, err.Error(), nextOf(err, "mend what it says, or leave the host out of the selection")}}
+	}
+	var fs []Finding
+	for _, p := range ps {
+		if p.Mends {
+			fs = append(fs, Finding{"way-back", OK, "the agent will mend before a trial: " + p.What, ""})
+		} else {
+			fs = append(fs, Finding{"way-back", Fail, p.What, p.Next})
+		}
 	}
 	return fs
 }

@@ -67,7 +67,7 @@ func TestFactsOfAMachine(t *testing.T) {
 		Kernel: fleet.Running{
 			Release: running, Version: "#1 SMP PREEMPT_DYNAMIC Debian", BuildID: "abcdef", Flavour: "cloud-amd64", Cmdline: "root=x quiet",
 		},
-		Boot:      fleet.Boot{Firmware: "bios", OneShotWhy: "no boot loader that is known here: there is no /boot/grub/grub.cfg"},
+		Boot:      fleet.Boot{Firmware: "bios", OneShotWhy: noLoader},
 		MachineID: got.MachineID,
 	}
 	if d := cmp.Diff(want, got); d != "" {

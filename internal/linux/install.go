@@ -15,7 +15,10 @@ func (h *Host) CanInstall(ctx context.Context, k fleet.Kernel, files []string) e
 	if err != nil {
 		return err
 	}
-	return h.packages.CanInstall(ctx, k, files, running)
+	if err := h.packages.CanInstall(ctx, k, files, running); err != nil {
+		return err
+	}
+	return h.boot.CanInstall(k.Release, running)
 }
 
 // Install installs the packages beside the running kernel and makes sure of a boot entry for k.Release.

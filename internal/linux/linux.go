@@ -4,7 +4,7 @@
 // decides nothing about operations.
 //
 // Boot loaders and package formats are drivers behind [BootLoader] and
-// [Packages]; grub and dpkg are there so far. Every path is below a root and
+// [Packages]; grub, systemdboot and dpkg are there so far. Every path is below a root and
 // every program runs through a command.Runner, so that tests can build a machine
 // out of files.
 //
@@ -28,7 +28,6 @@ import (
 	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/linux/command"
 	"github.com/kernwave/kernwave/internal/linux/dpkg"
-	"github.com/kernwave/kernwave/internal/linux/grub"
 	"github.com/kernwave/kernwave/internal/linux/loader"
 )
 
@@ -49,6 +48,10 @@ type BootLoader interface {
 	// HasEntry says whether release has its files and a boot entry. EnsureEntry makes one where it can.
 	HasEntry(release string) (bool, error)
 	EnsureEntry(ctx context.Context, release string) error
+	// CanInstall refuses release where the loader's own partition has no room for it, beside running.
+	CanInstall(release, running string) error
+	// Problems lists what stands in the way of a safe trial, for a person who looks.
+	Problems(running string) ([]loader.Problem, error)
 	// SecureWayBack makes every plain boot run the kernel running, by name, or refuses.
 	SecureWayBack(ctx context.Context, running string) error
 	// Arm sets one boot into another kernel; Disarm takes that back; Commit makes a release the default.
@@ -94,7 +97,7 @@ func New(cfg Config, run command.Runner, log *slog.Logger) (*Host, error) {
 	if cfg.Root == "" {
 		cfg.Root = "/"
 	}
-	boot, err := grub.New(grub.Config{Root: cfg.Root}, run, log)
+	boot, err := chooseLoader(cfg.Root, run, log)
 	if err != nil {
 		return nil, fmt.Errorf("look after the boot loader: %w", err)
 	}
@@ -156,7 +159,7 @@ func (h *Host) supported() error {
 	case h.foreignLoader() != "":
 		return &fleet.Error{Op: "use this host", Err: fmt.Errorf("it boots with %s, for which there is no driver", h.foreignLoader()), Next: "leave the host out of the selection"}
 	case !h.boot.Present():
-		return &fleet.Error{Op: "use this host", Err: errors.New("no boot loader that is known here: there is no /boot/grub/grub.cfg"), Next: "install grub-pc, or leave the host out of the selection"}
+		return &fleet.Error{Op: "use this host", Err: errors.New(noLoader), Next: "install GRUB or systemd-boot, mount the ESP, or leave the host out of the selection"}
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/linux/command"
 	"github.com/kernwave/kernwave/internal/linux/durable"
+	"github.com/kernwave/kernwave/internal/linux/loader"
 )
 
 // Config is where a host's files are.
@@ -150,6 +151,22 @@ func (d *Driver) Facts() fleet.Boot {
 		}
 	}
 	return b
+}
+
+// CanInstall refuses nothing: GRUB reads kernels from /boot, where the packages put them.
+func (d *Driver) CanInstall(string, string) error { return nil }
+
+// Problems lists what stands in the way of a safe trial, beside the kernel that runs.
+func (d *Driver) Problems(running string) ([]loader.Problem, error) {
+	s, err := d.load()
+	if err != nil {
+		return nil, err
+	}
+	var ps []loader.Problem
+	for _, p := range s.problems(running) {
+		ps = append(ps, loader.Problem{What: p.what, Next: p.next, Mends: p.mend != byHand})
+	}
+	return ps, nil
 }
 
 // HasEntry says whether release has a menu entry of its own, whose files are there.

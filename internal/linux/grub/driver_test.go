@@ -304,7 +304,7 @@ func TestArmRefusesAKernelThatCannotBoot(t *testing.T) {
 		{"no kernel file", func(h *host) loader.Trial { os.Remove(filepath.Join(h.root, "boot/vmlinuz-"+newest)); return trial }, "no such file"},
 		{"an empty initrd", func(h *host) loader.Trial { h.write("boot/initrd.img-"+newest, ""); return trial }, "empty"},
 		{"another kernel in its file", func(h *host) loader.Trial {
-			img := make([]byte, 0x300)
+			img := make([]byte, 0xa00) // as long as its header says
 			copy(img[0x202:], "HdrS")
 			img[0x20e] = 0x50
 			copy(img[0x250:], "6.1.0-other (build@host)")

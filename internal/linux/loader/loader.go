@@ -7,6 +7,8 @@ package loader
 import (
 	"fmt"
 	"regexp"
+	"slices"
+	"strings"
 )
 
 // Trial is one boot into a kernel that is not trusted yet.
@@ -27,4 +29,46 @@ func CheckArgs(args []string) error {
 		}
 	}
 	return nil
+}
+
+// SafetyArgs turn a dead trial into a reboot. They stand before what names the trial, see [StripTrial].
+var SafetyArgs = []string{
+	// A panic reboots, after a time in which kdump, pstore and a serial console get its text out. Debian's default is to stay.
+	// initramfs-tools takes the same word for "do not wait in a shell when the root is not found".
+	"panic=30",
+	// What the kernel calls an oops and would survive, half broken, is a panic on a kernel that nobody trusts.
+	"oops=panic",
+	// systemd feeds the hardware watchdog, where there is one: a hang becomes a reset. Not less than 120 s: a healthy
+	// machine that is busy has been reset by 40 s.
+	"systemd.watchdog_sec=120",
+}
+
+// StripTrial takes a trial's words off a kernel command line, and says whether there were any: what copies the running
+// command line into a boot entry would make every boot of that entry a trial.
+func StripTrial(cmdline string) (string, bool) {
+	words := strings.Fields(cmdline)
+	var kept []string
+	found := false
+	for _, w := range words {
+		if !strings.HasPrefix(w, "kernwave.") {
+			kept = append(kept, w)
+			continue
+		}
+		found = true
+		if n := len(kept) - len(SafetyArgs); n >= 0 && slices.Equal(kept[n:], SafetyArgs) {
+			kept = kept[:n]
+		}
+	}
+	if !found {
+		return cmdline, false
+	}
+	return strings.Join(kept, " "), true
+}
+
+// Problem is one thing that stands in the way of a safe trial.
+type Problem struct {
+	What string
+	Next string // for a person
+	// Mends says that the driver makes it go away by itself before a trial.
+	Mends bool
 }
