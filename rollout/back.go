@@ -10,7 +10,7 @@ import (
 // commit like any update. It ends when all of them are back or a person gave up on them.
 func (s *stepper) rollback() {
 	ahead, complete := 0, true
-	for _, h := range s.r.Plan.Hosts {
+	for h := range s.openHosts() {
 		if op, ok := s.open(h.ID); ok && s.waitedFor(op) {
 			complete = false
 			if op.Phase.BeforeReboot() {
@@ -19,6 +19,9 @@ func (s *stepper) rollback() {
 		}
 	}
 	for _, h := range slices.Backward(s.r.Plan.Hosts) {
+		if !complete && ahead >= PrepareAhead {
+			break // nobody else can be wanted now
+		}
 		from := s.backTo(h.ID)
 		if from == "" {
 			continue
@@ -62,7 +65,7 @@ func (s *stepper) backTo(h fleet.HostID) string {
 
 // GoesBack says whether a rollback would have any host to bring back.
 func GoesBack(v View) bool {
-	s := &stepper{v: v, r: v.Rollout()}
+	s := newStepper(v)
 	return slices.ContainsFunc(s.r.Plan.Hosts, func(h PlanHost) bool { return s.backTo(h.ID) != "" })
 }
 

@@ -17,7 +17,8 @@ type Reason struct {
 // Explain says why host id is where it is: the binding constraint, computed by the code that Step uses. waits is
 // what the arbiter says about an operation that waits for its grant (grant.Explain); it may be nil.
 func Explain(v View, id fleet.HostID, now time.Time, waits func(fleet.OperationID) string) Reason {
-	s := &stepper{v: v, r: v.Rollout(), now: now}
+	s := newStepper(v)
+	s.now = now
 	h, in := s.find(id)
 	if !in {
 		for _, e := range s.r.Plan.Excluded {
@@ -169,13 +170,4 @@ func (s *stepper) unblock(h PlanHost) string {
 		return fmt.Sprintf("kernwave rollout skip %s %s --why …, and start another rollout that plans it as what it is", s.r.ID, h.ID)
 	}
 	return ""
-}
-
-func (s *stepper) find(id fleet.HostID) (PlanHost, bool) {
-	for _, h := range s.r.Plan.Hosts {
-		if h.ID == id {
-			return h, true
-		}
-	}
-	return PlanHost{}, false
 }

@@ -22,7 +22,7 @@ const (
 // progress says where h stands, and why, on the way forward.
 func (s *stepper) progress(h PlanHost) (progress, string) {
 	op, has := s.newest(h.ID)
-	if has && op.Stage != fleet.RollbackStage && op.Phase == fleet.PhaseCommitted {
+	if has && committedForward(op) {
 		return done, "committed"
 	}
 	if has && !op.Phase.Ended() && s.waitedFor(op) {
@@ -180,15 +180,15 @@ func (s *stepper) evidence(passed []fleet.HostID) string {
 // from maintenance catches up), and reports whether all of them are.
 func (s *stepper) wave() bool {
 	ahead := 0
-	for _, h := range s.r.Plan.Hosts {
+	for h := range s.openHosts() {
 		if op, ok := s.open(h.ID); ok && op.Phase.BeforeReboot() {
 			ahead++
 		}
 	}
 	complete := true
-	for _, h := range s.r.Plan.Hosts {
-		if h.Stage > s.r.State.Stage {
-			break
+	for h := range s.undoneHosts() {
+		if h.Stage > s.r.State.Stage || !complete && ahead >= PrepareAhead {
+			break // nobody else can be wanted now
 		}
 		switch p, _ := s.progress(h); p {
 		case done, given:

@@ -19,7 +19,8 @@ const PrepareAhead = 100
 // An ended rollout can still have an operation open, on a host that a person gave up while it was gone: when that
 // host comes back, it gets its word. The decisions are to be saved in one transaction.
 func Step(v View, now time.Time) (ds []Decision, wake time.Time) {
-	s := &stepper{v: v, r: v.Rollout(), now: now}
+	s := newStepper(v)
+	s.now = now
 	s.watch()
 	if !s.halted() {
 		switch s.r.State.Goal {
@@ -38,6 +39,7 @@ func Step(v View, now time.Time) (ds []Decision, wake time.Time) {
 type stepper struct {
 	v    View
 	r    *Rollout
+	x    *Index // nil: v has none
 	now  time.Time
 	ds   []Decision
 	wake time.Time
@@ -80,7 +82,7 @@ func (s *stepper) newest(h fleet.HostID) (fleet.Operation, bool) {
 // watch takes note of what became of the operations: it finds lost hosts, raises anomalies, pauses for them, and
 // gives every open operation its word.
 func (s *stepper) watch() {
-	for _, h := range s.r.Plan.Hosts {
+	for h := range s.watchedHosts() {
 		op, ok := s.newest(h.ID)
 		if !ok {
 			continue
@@ -91,7 +93,7 @@ func (s *stepper) watch() {
 		}
 		s.settle(h, op)
 	}
-	for _, h := range s.r.Plan.Hosts {
+	for h := range s.openHosts() {
 		op, ok := s.open(h.ID)
 		if !ok {
 			continue
@@ -136,7 +138,7 @@ func (s *stepper) settle(h PlanHost, op fleet.Operation) {
 	}
 	why := op.Problem.What
 	switch {
-	case anomalous(op.Problem.Cause):
+	case Anomalous(op.Problem.Cause):
 		a := Anomaly{Host: h.ID, Type: h.Type, Operation: op.ID, Stage: op.Stage, Problem: *op.Problem}
 		s.decide(Raise{a})
 		s.hold(h, op, why)
@@ -162,9 +164,9 @@ func (s *stepper) heldWhy(h fleet.HostID) string {
 	return s.r.State.Held[h]
 }
 
-// anomalous says whether a cause speaks against the kernel or the host, and pauses. The others (a drain that
+// Anomalous says whether a cause speaks against the kernel or the host, and pauses. The others (a drain that
 // failed, a refusal, a grant that ran out) happened in service and hold back the one host at most.
-func anomalous(c fleet.Cause) bool {
+func Anomalous(c fleet.Cause) bool {
 	switch c {
 	case fleet.CauseRefused, fleet.CauseDrain, fleet.CauseGrant, fleet.CauseTold:
 		return false
@@ -189,7 +191,7 @@ func (s *stepper) word(op fleet.Operation) (fleet.Word, string) {
 			return fleet.WordCancel, "the rollout is paused: " + st.Paused
 		case s.leftOut(op) != "":
 			return fleet.WordCancel, s.leftOut(op)
-		case op.Problem != nil && anomalous(op.Problem.Cause):
+		case op.Problem != nil && Anomalous(op.Problem.Cause):
 			// Its journal went backwards, say: it must not come to its reboot a second time unasked.
 			return fleet.WordCancel, "it waits for a person: " + op.Problem.What
 		}
@@ -212,11 +214,9 @@ func (s *stepper) leftOut(op fleet.Operation) string {
 	if h := s.v.Host(op.Host); h.Status != fleet.StatusActive {
 		return "the host is in " + string(h.Status)
 	}
-	for _, h := range s.r.Plan.Hosts {
-		if h.ID == op.Host {
-			if why, ok := s.r.State.LeftOut[h.Type]; ok {
-				return "its type is left out: " + why
-			}
+	if h, ok := s.find(op.Host); ok {
+		if why, ok := s.r.State.LeftOut[h.Type]; ok {
+			return "its type is left out: " + why
 		}
 	}
 	return ""
@@ -224,7 +224,7 @@ func (s *stepper) leftOut(op fleet.Operation) string {
 
 // abort ends when nothing is open any more.
 func (s *stepper) abort() {
-	for _, h := range s.r.Plan.Hosts {
+	for h := range s.openHosts() {
 		if op, ok := s.open(h.ID); ok && s.waitedFor(op) {
 			return
 		}

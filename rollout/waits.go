@@ -10,7 +10,8 @@ import (
 
 // WaitsFor says in one sentence what the rollout waits for.
 func WaitsFor(v View, now time.Time) string {
-	s := &stepper{v: v, r: v.Rollout(), now: now}
+	s := newStepper(v)
+	s.now = now
 	st := s.r.State
 	switch {
 	case st.Outcome != "":
@@ -123,7 +124,7 @@ func (s *stepper) countWave() (c counts) {
 
 // countOpen is for an abort: it waits for what is open.
 func (s *stepper) countOpen() (c counts) {
-	for _, h := range s.r.Plan.Hosts {
+	for h := range s.openHosts() {
 		if op, ok := s.open(h.ID); ok && s.waitedFor(op) {
 			s.working(&c, op)
 		}

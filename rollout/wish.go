@@ -9,36 +9,35 @@ import (
 // Wishes are the operations that wish to leave service now, in plan order: prepared, or already holding a grant
 // and not yet rebooted. A halted or aborted rollout wishes nothing. The arbiter decides who may.
 func Wishes(v View) []fleet.Operation {
-	s := &stepper{v: v, r: v.Rollout()}
+	s := newStepper(v)
 	if s.halted() {
 		return nil
 	}
 	var ws []fleet.Operation
-	for _, h := range s.r.Plan.Hosts {
-		op, ok := s.open(h.ID)
-		if !ok {
-			continue
-		}
-		if word, _ := s.word(op); word != fleet.WordNone || op.Word != fleet.WordNone {
-			continue
-		}
-		switch op.Phase {
-		case fleet.PhasePrepared, fleet.PhaseDraining, fleet.PhaseDrained:
+	for h := range s.openHosts() {
+		if op, ok := s.open(h.ID); ok && s.wishes(op) {
 			ws = append(ws, op)
 		}
 	}
 	return ws
 }
 
+// wishes says whether an open operation of a rollout that is not halted wishes to leave service, or to stay out.
+func (s *stepper) wishes(op fleet.Operation) bool {
+	switch op.Phase {
+	case fleet.PhasePrepared, fleet.PhaseDraining, fleet.PhaseDrained:
+		word, _ := s.word(op)
+		return word == fleet.WordNone && op.Word == fleet.WordNone
+	}
+	return false
+}
+
 // MayReboot answers the last-moment question for an operation of this rollout: empty means yes.
 func MayReboot(v View, id fleet.OperationID, host fleet.HostID) (whyNot string) {
-	for _, op := range Wishes(v) {
-		if op.ID == id && op.Host == host {
-			return ""
-		}
-	}
-	s := &stepper{v: v, r: v.Rollout()}
+	s := newStepper(v)
 	switch op, ok := s.open(host); {
+	case ok && op.ID == id && s.has(host) && !s.halted() && s.wishes(op):
+		return ""
 	case v.Stopped() != "":
 		return "everything is stopped: " + v.Stopped()
 	case s.r.State.Outcome != "" || s.r.State.Paused != "":

@@ -71,6 +71,11 @@ func (w *world) step() []Decision {
 	if fmt.Sprint(before.State) != fmt.Sprint(w.r.State) {
 		w.t.Fatalf("Step changed the view")
 	}
+	x := NewIndex(w.r.Plan)
+	for h, ops := range w.snap.Ops {
+		x.Put(h, ops[len(ops)-1])
+	}
+	sameWithIndex(w.t, w.snap, x, w.now)
 	for _, d := range ds {
 		w.apply(d)
 	}
