@@ -122,13 +122,25 @@ func (w *world) out(h fleet.Host) string {
 	if why := w.c.distrusted(h, w.now); why != "" {
 		return why
 	}
+	if why := w.missing(h); why != "" {
+		return why
+	}
+	if why := w.c.elsewhere(h.ID); why != "" {
+		return why
+	}
 	if u := w.c.unheard(h.ID, w.now); !u.IsZero() {
 		return "is silent since " + u.UTC().Format("2006-01-02 15:04:05Z")
 	}
 	if !h.Now.InService {
 		return "is not in service: " + h.Now.NotInServiceWhy
 	}
-	return ""
+	// Under a grant it is counted by that. One that left under a grant which this store has forgotten has none.
+	switch op := w.open[h.ID]; op.Phase {
+	case "", fleet.PhasePlanned, fleet.PhasePreparing, fleet.PhasePrepared:
+		return ""
+	default:
+		return "is " + string(op.Phase)
+	}
 }
 
 // unfit is why a host must not be granted anything, whatever the budgets say.
@@ -141,6 +153,10 @@ func (w *world) unfit(id fleet.HostID) string {
 		return "the host is silent"
 	case w.c.distrusted(h, w.now) != "":
 		return "the host " + w.c.distrusted(h, w.now)
+	case w.missing(h) != "":
+		return "the host " + w.missing(h)
+	case w.c.elsewhere(id) != "":
+		return "the host " + w.c.elsewhere(id)
 	case h.Now.Parked != "":
 		return "its agent is parked: " + h.Now.Parked
 	}
@@ -155,6 +171,9 @@ func (w *world) over(g store.Grant) (string, error) {
 	}
 	if w.c.distrusted(h, w.now) != "" {
 		return "", nil // nobody knows which of two machines is out of service
+	}
+	if w.missing(h) != "" || w.c.elsewhere(h.ID) != "" {
+		return "", nil // nobody knows what it does
 	}
 	silent := !w.c.unheard(g.Host, w.now).IsZero()
 	if op, ok := w.open[g.Host]; ok && op.ID == g.Operation && !op.Phase.Ended() {

@@ -31,6 +31,9 @@ func (c *Control) CheckIn(ctx context.Context, r fleet.Report, now time.Time) (f
 		d, err = c.desired(tx, ch, r, now)
 		return err
 	})
+	if err == nil {
+		err = c.obeys(ctx, r, now)
+	}
 	if err == nil && t.counts && ch.any() {
 		err = c.store.Update(ctx, func(tx store.Tx) (err error) {
 			if t.counts = c.current(r, t); !t.counts {
@@ -78,7 +81,11 @@ type change struct {
 	events   []store.Event
 	incident *store.Incident // without its id
 	wantFact bool
-	suspect  bool // whether the host is who it says is not settled yet
+	// Of a host of which nothing is known since the store was restored: see adopt.go.
+	wantHistory bool
+	adopt       []fleet.Operation
+	holds       []hold
+	suspect     bool // whether the host is who it says is not settled yet
 }
 
 func (ch change) any() bool { return ch.hostNew || ch.opNew || ch.other != nil || len(ch.events) > 0 }
@@ -110,6 +117,17 @@ func (c *Control) compare(r store.Reader, rep fleet.Report, t turn, now time.Tim
 	}
 	ch.wantFact = h.FactsHash != rep.FactsHash
 	ch.host = h
+	rb, err := r.Rebuild()
+	if err != nil {
+		return ch, err
+	}
+	if rb.Missing(h) {
+		if err := ch.rebuildHost(c, r, h, rep, now); err != nil {
+			return ch, err
+		}
+		ch.notice(before, rep)
+		return ch, nil
+	}
 
 	ops, err := r.OperationsOn(rep.Host, 1)
 	if err != nil {
@@ -213,6 +231,9 @@ func (ch change) write(tx store.Tx, now time.Time) error {
 			return err
 		}
 	}
+	if err := ch.writeAdopted(tx, now); err != nil {
+		return err
+	}
 	for _, op := range []*fleet.Operation{ch.op, ch.other} {
 		if op == nil || op == ch.op && !ch.opNew {
 			continue
@@ -249,6 +270,10 @@ func (c *Control) desired(r store.Reader, ch change, rep fleet.Report, now time.
 	case ch.suspect:
 		d.Again, d.CheckInAfter, d.WantFacts = true, c.cfg.OperationPace, false
 		return d, nil
+	case ch.wantHistory:
+		// Nothing is wanted of it until it has told what it did: what has not rebooted is called off by that.
+		d.WantHistory, d.CheckInAfter = true, c.cfg.OperationPace
+		return d, nil
 	case op == nil || op.Phase.Ended():
 		return d, nil
 	}
@@ -257,11 +282,12 @@ func (c *Control) desired(r store.Reader, ch change, rep fleet.Report, now time.
 	if err != nil {
 		return d, err
 	}
-	want := fleet.DesiredOperation{ID: op.ID, Kind: op.Kind, Kernel: k, Word: op.Word, WordWhy: op.WordWhy}
+	want := fleet.DesiredOperation{ID: op.ID, Kind: op.Kind, Kernel: k, Word: op.Word, WordWhy: op.WordWhy,
+		Owner: op.Owner, Stage: op.Stage}
 	if want.TrialDeadline, err = c.trialDeadline(r, op.Owner); err != nil {
 		return d, err
 	}
-	if why, yes := c.stop.Stopped(); yes && op.Phase.BeforeReboot() {
+	if why, yes := c.stopped(); yes && op.Phase.BeforeReboot() {
 		want.Word, want.WordWhy = fleet.WordCancel, "everything is stopped: "+why
 	}
 	if want.Word == fleet.WordNone && op.Phase.BeforeReboot() {

@@ -37,7 +37,7 @@ func (c *Control) ConfirmReboot(ctx context.Context, host fleet.HostID, id fleet
 		return fleet.Confirmation{}, fmt.Errorf("confirm the reboot of %s: %w", host, err)
 	}
 	// A stop does not wait for the store: one that came while we wrote takes the answer back.
-	if why, yes := c.stop.Stopped(); yes && answer.Yes {
+	if why, yes := c.stopped(); yes && answer.Yes {
 		answer.Yes, answer.WhyNot = false, "everything is stopped: "+why
 	}
 	return answer, nil
@@ -45,7 +45,7 @@ func (c *Control) ConfirmReboot(ctx context.Context, host fleet.HostID, id fleet
 
 // confirm says why not, or marks operation and grant as confirmed.
 func (c *Control) confirm(tx store.Tx, host fleet.HostID, id fleet.OperationID, g fleet.GrantID, now time.Time) (whyNot string, err error) {
-	if why, yes := c.stop.Stopped(); yes {
+	if why, yes := c.stopped(); yes {
 		return "everything is stopped: " + why, nil
 	}
 	op, err := tx.Operation(id)
@@ -98,7 +98,7 @@ func (c *Control) loadFor(tx store.Tx, op fleet.Operation, now time.Time) (*open
 		return nil, fmt.Errorf("load host %s: %w", op.Host, err)
 	}
 	w := &world{c: c, tx: tx, r: tx, now: now, hosts: map[fleet.HostID]fleet.Host{h.ID: h}}
-	if why, yes := c.stop.Stopped(); yes {
+	if why, yes := c.stopped(); yes {
 		w.stopped = why
 	}
 	o := &openRollout{w: w, row: row, ops: map[fleet.HostID][]fleet.Operation{}}
@@ -128,6 +128,9 @@ func (c *Control) trialDeadline(r store.Reader, owner string) (time.Duration, er
 		return d, nil
 	}
 	row, err := r.Rollout(owner)
+	if errors.Is(err, store.ErrNotFound) {
+		return 0, nil // it was lost in a restore; the host keeps to what it was told
+	}
 	if err != nil {
 		return 0, fmt.Errorf("load rollout %s: %w", owner, err)
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/kernwave/kernwave/fleet"
+	"github.com/kernwave/kernwave/internal/operator"
 	"github.com/kernwave/kernwave/internal/store"
 )
 
@@ -43,6 +44,9 @@ type Config struct {
 	Now func() time.Time
 	// From says which control plane this is; agents obey the highest.
 	From fleet.Incarnation
+	// Halt, when set, stops everything durably: a host has obeyed a newer control plane than this one. Without it the
+	// stop is forgotten at the end of the process, and found out again.
+	Halt func(who, why string, at time.Time) error
 	// Ticked, when set, is told how long each tick took and whether it failed.
 	Ticked func(took time.Duration, err error)
 }
@@ -96,20 +100,26 @@ type Control struct {
 	poke    chan struct{}
 	started time.Time
 
-	mu        sync.Mutex
-	seen      map[fleet.HostID]time.Time // last check-in since the start
-	unsaved   map[fleet.HostID]time.Time // of them, those not written yet
-	lastSaved time.Time
-	lastTick  time.Time
-	storeErr  error
-	answers   uint64                   // given to numbered reports since the start
-	lines     map[fleet.HostID]*line   // of the hosts that were heard since the start; see order.go
-	deadlines map[string]time.Duration // of rollouts whose hosts checked in: see trialDeadline
-	status    summary
+	mu         sync.Mutex
+	seen       map[fleet.HostID]time.Time // last check-in since the start
+	unsaved    map[fleet.HostID]time.Time // of them, those not written yet
+	lastSaved  time.Time
+	lastTick   time.Time
+	storeErr   error
+	answers    uint64                   // given to numbered reports since the start
+	lines      map[fleet.HostID]*line   // of the hosts that were heard since the start; see order.go
+	deadlines  map[string]time.Duration // of rollouts whose hosts checked in: see trialDeadline
+	status     summary
+	plans      map[string]planIndex               // of open rollouts
+	others     map[fleet.HostID]fleet.Incarnation // hosts that obey a newer control plane
+	superseded superseded
 }
 
 // summary is what Status shows when the store cannot be asked.
-type summary struct{ hosts, grants, incidents int }
+type summary struct {
+	hosts, grants, incidents int
+	rebuild                  *operator.Rebuild
+}
 
 // New builds a control plane over a store that has begun (store.Begin); cfg.From is what that gave.
 func New(cfg Config, st store.Store, stop Stop, log *slog.Logger) (*Control, error) {
@@ -121,6 +131,7 @@ func New(cfg Config, st store.Store, stop Stop, log *slog.Logger) (*Control, err
 		cfg: cfg, store: st, stop: stop, log: log,
 		poke: make(chan struct{}, 1), started: cfg.Now(),
 		seen: map[fleet.HostID]time.Time{}, unsaved: map[fleet.HostID]time.Time{}, deadlines: map[string]time.Duration{},
+		plans: map[string]planIndex{}, others: map[fleet.HostID]fleet.Incarnation{},
 		lines: map[fleet.HostID]*line{},
 	}, nil
 }
@@ -219,7 +230,11 @@ func (c *Control) idle(ctx context.Context) (idle bool, err error) {
 		if err != nil {
 			return err
 		}
-		idle = len(rs) == 0 && len(gs) == 0
+		rb, err := r.Rebuild()
+		if err != nil {
+			return err
+		}
+		idle = len(rs) == 0 && len(gs) == 0 && !rb.Open()
 		if idle { // else load counts them
 			hs, err := r.Hosts()
 			if err != nil {
@@ -253,6 +268,9 @@ func (c *Control) decide(tx store.Tx, now time.Time) (next time.Time, err error)
 	w, err := c.load(tx, now)
 	if err != nil {
 		return time.Time{}, err
+	}
+	if err := w.stepRebuild(); err != nil {
+		return time.Time{}, fmt.Errorf("end the rebuild: %w", err)
 	}
 	for _, r := range w.rollouts {
 		wake, err := w.stepRollout(r)

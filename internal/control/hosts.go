@@ -162,6 +162,16 @@ func (w *world) why(h fleet.Host) (why, next string, err error) {
 	if h.Frozen != "" {
 		return "it is frozen: " + h.Frozen, unfreezeNext(h.ID), nil
 	}
+	if why := w.missing(h); why != "" {
+		why = "it " + why + "; until then it counts as out of service"
+		if s := w.rebuild.show(); s != nil {
+			why += "; " + s.String()
+		}
+		return why, fmt.Sprintf("look at the host; if it will not come: kernwave host maintenance %s --why …", h.ID), nil
+	}
+	if why := w.c.elsewhere(h.ID); why != "" {
+		return "it " + why + " and refuses this one", nextSuperseded, nil
+	}
 	v, err := w.grantView()
 	if err != nil {
 		return "", "", err

@@ -34,7 +34,7 @@ func (o *openRollout) show(hosts bool) operator.Rollout {
 	out := operator.Rollout{
 		ID: o.row.ID, Kernel: p.Kernel, Status: st.Status(), StatusWhy: st.Paused, StartedBy: o.row.CreatedBy,
 		StartedAt: o.row.CreatedAt, EndedAt: st.EndedAt, Stage: st.Stage, CanaryRun: o.canaryRun(),
-		Next: rollout.WaitsFor(o, o.w.now),
+		Next: o.waitsFor(),
 		Spec: operator.RolloutSpec{
 			Kernel: sp.Kernel, Selector: sp.Selector, Waves: sp.Waves, Soak: &soak, Canaries: sp.Canaries,
 			ReturnWithin: sp.ReturnWithin, TrialDeadline: sp.TrialDeadline, LeaveOut: sp.LeaveOut, Note: sp.Note,
@@ -68,6 +68,15 @@ func (o *openRollout) show(hosts bool) operator.Rollout {
 		out.Excluded = append(out.Excluded, operator.Out{Host: e.ID, Why: e.Why})
 	}
 	return out
+}
+
+// waitsFor says in one sentence what the rollout waits for.
+func (o *openRollout) waitsFor() string {
+	next := rollout.WaitsFor(o, o.w.now)
+	if s := o.w.rebuild.show(); s != nil && o.r.State.Outcome == "" {
+		return s.String() + "; then for " + next
+	}
+	return next
 }
 
 // showHost says in one word where a host of the rollout stands.
@@ -160,7 +169,8 @@ func (c *Control) SetBudget(ctx context.Context, who string, b operator.Budget, 
 // Status is the control plane at a glance. It reads memory alone: it is what one looks at when the store is sick.
 func (c *Control) Status(now time.Time) operator.Status {
 	c.mu.Lock()
-	st := operator.Status{Hosts: c.status.hosts, LiveGrants: c.status.grants, OpenIncidents: c.status.incidents, LastTick: c.lastTick}
+	st := operator.Status{Hosts: c.status.hosts, LiveGrants: c.status.grants, OpenIncidents: c.status.incidents, LastTick: c.lastTick,
+		Rebuild: c.status.rebuild, Superseded: c.superseded.why(c.cfg.From)}
 	if c.storeErr != nil {
 		st.StoreError = c.storeErr.Error()
 	}

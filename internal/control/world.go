@@ -19,6 +19,7 @@ type world struct {
 	r       store.Reader
 	now     time.Time
 	stopped string
+	rebuild rebuildView
 
 	hosts    map[fleet.HostID]fleet.Host
 	open     map[fleet.HostID]fleet.Operation // the open operation of each host
@@ -45,7 +46,7 @@ func (c *Control) load(r store.Reader, now time.Time) (*world, error) {
 	w := &world{c: c, r: r, now: now, hosts: map[fleet.HostID]fleet.Host{}, open: map[fleet.HostID]fleet.Operation{},
 		planned: map[fleet.HostID]fleet.HostTypeID{}}
 	w.tx, _ = r.(store.Tx)
-	if why, yes := c.stop.Stopped(); yes {
+	if why, yes := c.stopped(); yes {
 		w.stopped = why
 	}
 	hosts, err := r.Hosts()
@@ -53,6 +54,12 @@ func (c *Control) load(r store.Reader, now time.Time) (*world, error) {
 		return nil, fmt.Errorf("load hosts: %w", err)
 	}
 	c.count(hosts)
+	rb, err := r.Rebuild()
+	if err != nil {
+		return nil, fmt.Errorf("load the rebuild: %w", err)
+	}
+	w.rebuild = c.rebuilding(rb, hosts, now)
+	c.sayRebuild(w.rebuild)
 	for _, h := range hosts {
 		w.hosts[h.ID] = h
 	}
@@ -150,11 +157,13 @@ func (o *openRollout) Host(id fleet.HostID) rollout.HostNow {
 }
 
 // save writes the rollout's state. It stays open as long as one of its operations is.
-func (o *openRollout) save() error {
+func (o *openRollout) save() error { return o.saveAs(o.r.State.Outcome == "" || o.hasOpenOperation()) }
+
+func (o *openRollout) saveAs(open bool) error {
 	st := o.r.State
 	o.row.Status = st.Status()
 	o.row.EndedAt = st.EndedAt
-	o.row.Open = st.Outcome == "" || o.hasOpenOperation()
+	o.row.Open = open
 	o.row.UpdatedAt = o.w.now
 	var err error
 	if o.row.State, err = json.Marshal(st); err != nil {
