@@ -185,6 +185,9 @@ func fellBack(o operation, n now, last lastBoot) *fleet.Problem {
 	if p.Evidence != "" {
 		p.NoEvidence = ""
 	}
+	if p.Evidence == "" {
+		p.Next = "look at the host's console of that boot before it gets the kernel again"
+	}
 	switch {
 	case last.DeadMan:
 		p.Cause = fleet.CauseDeadMan

@@ -46,11 +46,33 @@ func (h *Host) CrashText(_ context.Context, since time.Time) (text, why string) 
 	if len(parts) > 0 {
 		return cutCrash(joinRecords(parts)), ""
 	}
+	if h.watchdogFired() {
+		why = "; the hardware watchdog says that it reset the machine: the kernel hung"
+	}
 	backend := h.text("/sys/module/pstore/parameters/backend")
 	if backend == "" || backend == "(null)" {
-		return "", "no pstore backend is registered: this machine keeps nothing of a kernel that crashed (load ramoops or efi_pstore)"
+		return "", "no pstore backend is registered: this machine keeps nothing of a kernel that crashed (load ramoops or efi_pstore)" + why
 	}
-	return "", "the pstore backend " + backend + " recorded nothing: the kernel did not panic, panicked before the backend was loaded, or was reset"
+	return "", "the pstore backend " + backend + " recorded nothing: the kernel did not panic, panicked before the backend was loaded, or was reset" + why
+}
+
+// watchdogFired says whether a hardware watchdog ended the boot before this one, as far as its driver can tell.
+func (h *Host) watchdogFired() bool {
+	const cardReset = 0x20 // WDIOF_CARDRESET
+	dogs, err := filepath.Glob(h.path("/sys/class/watchdog/watchdog*/bootstatus"))
+	if err != nil {
+		return false
+	}
+	for _, file := range dogs {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		if n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 0, 32); err == nil && n&cardReset != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (h *Host) exists(p string) bool {

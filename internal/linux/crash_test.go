@@ -12,6 +12,13 @@ func TestCrashText(t *testing.T) {
 	if text, why := m.CrashText(t.Context(), since); text != "" || !strings.Contains(why, "no pstore backend") {
 		t.Errorf("%q, %q", text, why)
 	}
+	for status, fired := range map[string]bool{"0": false, "32": true, "0x21": true, "1": false, "what": false} {
+		m.write("sys/class/watchdog/watchdog0/bootstatus", status+"\n")
+		if _, why := m.CrashText(t.Context(), since); strings.Contains(why, "watchdog says that it reset the machine") != fired {
+			t.Errorf("bootstatus %s: %q", status, why)
+		}
+	}
+	m.write("sys/class/watchdog/watchdog0/bootstatus", "0\n")
 	m.write("sys/module/pstore/parameters/backend", "ramoops\n")
 	if text, why := m.CrashText(t.Context(), since); text != "" || !strings.Contains(why, "ramoops recorded nothing") {
 		t.Errorf("%q, %q", text, why)
