@@ -24,8 +24,15 @@ const (
 	Panic Fault = "panic"
 	// Hang stops before systemd starts, without a panic and before any watchdog is armed: only a power cycle helps.
 	Hang Fault = "hang"
+	// HangLate stops when systemd has armed the hardware watchdog: nothing but the kernel's interrupts runs any more.
+	HangLate Fault = "hanglate"
+	// Emergency comes up with a mount that is not there: systemd ends in its emergency target.
+	Emergency Fault = "emergency"
 	// NoNetwork comes up healthy but has no driver for the network card.
 	NoNetwork Fault = "nonet"
+	// ShortImage has a vmlinuz that is cut short, in a package that is sound. ShortModules has modules that are.
+	ShortImage   Fault = "shortimage"
+	ShortModules Fault = "shortmodules"
 )
 
 // A Variant says how a repacked kernel differs from the real one.
@@ -111,9 +118,15 @@ func (im *Images) addFault(tree string, k Kernel, v Variant) error {
 	switch {
 	case v.Fault == Clean:
 		return nil
+	case (v.Fault == ShortImage || v.Fault == ShortModules) && v.Model != "":
+		return fmt.Errorf("the fault %s cannot be limited to a model: it is in the package's files", v.Fault)
+	case v.Fault == ShortImage:
+		return halve(filepath.Join(tree, "boot/vmlinuz-"+k.Release))
+	case v.Fault == ShortModules:
+		return halveModules(tree)
 	case v.Fault == NoNetwork && v.Model == "":
 		return removeDriver(tree, "virtio_net.ko")
-	case v.Fault == Panic || v.Fault == Hang || v.Fault == NoNetwork:
+	case v.Fault == Panic || v.Fault == Hang || v.Fault == HangLate || v.Fault == Emergency || v.Fault == NoNetwork:
 		busybox, err := os.ReadFile(filepath.Join(im.dir, "busybox"))
 		if err != nil {
 			return err
@@ -129,6 +142,30 @@ func (im *Images) addFault(tree string, k Kernel, v Variant) error {
 	return fmt.Errorf("unknown fault %q", v.Fault)
 }
 
+// halve cuts the second half of a file off.
+func halve(path string) error {
+	st, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	return os.Truncate(path, st.Size()/2)
+}
+
+func halveModules(tree string) error {
+	n := 0
+	err := filepath.WalkDir(tree, func(path string, d os.DirEntry, err error) error {
+		if err == nil && strings.Contains(d.Name(), ".ko") && d.Type().IsRegular() {
+			n++
+			return halve(path)
+		}
+		return err
+	})
+	if n == 0 {
+		err = errors.Join(err, errors.New("the package has no modules"))
+	}
+	return err
+}
+
 func removeDriver(tree, name string) error {
 	found := errors.New("the package has no " + name)
 	err := filepath.WalkDir(tree, func(path string, d os.DirEntry, err error) error {
@@ -141,6 +178,15 @@ func removeDriver(tree, name string) error {
 	return errors.Join(err, found)
 }
 
+// hangLate waits beside systemd until it has armed the watchdog, and takes the only CPU for good: a task of the highest
+// priority, without the shares that the kernel keeps for all others.
+const hangLate = `until [ "$(cat /sys/class/watchdog/watchdog0/state 2>/dev/null)" = active ]; do sleep 1; done
+mount -t debugfs none /sys/kernel/debug 2>/dev/null
+for cpu in /sys/kernel/debug/sched/fair_server/cpu*; do echo 0 >$cpu/runtime; done
+echo -1 >/proc/sys/kernel/sched_rt_runtime_us
+echo "KERNWAVE-LAB hangs now, with its watchdog armed" >/dev/console
+exec chrt -f 99 /bin/sh -c "while :; do :; done"`
+
 // initScript is the /init of a kernel with a fault: it goes on to systemd on hosts that the fault is not meant for.
 func initScript(v Variant) string {
 	var early, late string
@@ -149,6 +195,13 @@ func initScript(v Variant) string {
 		early = "ill && exit 1" // the kernel panics when its first process ends
 	case Hang:
 		early = "while ill; do sleep 1000; done"
+	case HangLate:
+		late = "ill && chroot /root /bin/sh -c " + quote(hangLate) + " &"
+	case Emergency:
+		late = `if ill; then
+	echo '/dev/disk/by-label/gone /srv/gone ext4 x-systemd.device-timeout=3s 0 2' >/fstab
+	mount -o bind /fstab /root/etc/fstab
+fi`
 	case NoNetwork: // something that is no module covers the driver
 		late = `ill && mount -o bind /init "$(find /root/lib/modules/$(uname -r)/ -name 'virtio_net.ko*')"`
 	}

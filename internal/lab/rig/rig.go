@@ -43,6 +43,9 @@ type Host struct {
 	// Hooks are files of /etc/kernwave/hooks.d, by name.
 	Hooks map[string]string
 	Files []lab.File // more files of the payload
+	// FlushCounts and LossSeed are those of [lab.HostSpec]: power cuts that lose what was not flushed.
+	FlushCounts bool
+	LossSeed    uint64
 }
 
 // Rig is a running control plane with its fleet.
@@ -141,7 +144,7 @@ func (r *Rig) spec(h Host, t enrolToken) lab.HostSpec {
 	for name, text := range h.Hooks {
 		files = append(files, lab.File{Path: "/etc/kernwave/hooks.d/" + name, Content: []byte(text)})
 	}
-	return lab.HostSpec{Name: h.Name, Model: h.Model, Payload: append(files, h.Files...)}
+	return lab.HostSpec{Name: h.Name, Model: h.Model, Payload: append(files, h.Files...), FlushCounts: h.FlushCounts, LossSeed: h.LossSeed}
 }
 
 func (r *Rig) installAgents(ctx context.Context) error {

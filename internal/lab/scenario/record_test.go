@@ -92,14 +92,17 @@ func (b *bench) proveBoots(host string, plain int) {
 	tries := b.Fleet.Tries(host) // also those that never came up
 	drains := len(b.outages(host))
 	var trials, back, same int
+	home := "" // what a trial falls back to; empty: it runs no trial, as far as can be seen
 	for i := 1; i < len(tries); i++ {
-		switch {
-		case tries[i] == tries[i-1]:
+		switch tries[i] {
+		case tries[i-1]:
 			same++
-		case slices.Contains(tries[:i], tries[i]):
+		case home:
 			back++
-		default:
+			home = ""
+		default: // from a kernel on trial: that one was committed meanwhile
 			trials++
+			home = tries[i-1]
 		}
 	}
 	if trials > drains {
