@@ -14,6 +14,9 @@ type Report struct {
 	// Seq rises from report to report within a boot, also over restarts of the agent: it is the boot-time clock in
 	// nanoseconds. Zero: an agent that does not count; its reports are believed in the order in which they come.
 	Seq uint64
+	// Copied is why this agent's state belongs to another machine, as it found out by itself: it speaks for the host only
+	// to say so. Empty: it does not.
+	Copied string
 	// Answered is the [Desired.Answer] that this agent received last; empty: none since it started. It proves that the
 	// report was made after that answer.
 	Answered string

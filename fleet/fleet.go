@@ -47,6 +47,8 @@ type Host struct {
 	// nothing, begins nothing and counts as out of service, until it is enrolled anew or a person says otherwise.
 	Frozen   string    `json:"frozen,omitempty"`
 	FrozenAt time.Time `json:"frozen_at,omitzero"`
+	// Copied is what a machine said that found a copy of this host's state on its disk, and so keeps away. Empty: none.
+	Copied string `json:"copied,omitempty"`
 	// Lineage is how the control plane tells late messages and second machines; for nobody else.
 	Lineage Lineage `json:"lineage,omitzero"`
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/operator"
+	"github.com/kernwave/kernwave/internal/store"
 )
 
 // Control is the control plane as its API needs it; internal/control implements it. The API has authenticated and
@@ -26,6 +27,8 @@ type AgentControl interface {
 	CheckIn(ctx context.Context, r fleet.Report, now time.Time) (fleet.Desired, error)
 	// ConfirmReboot answers the last-moment question. A no is an answer, not an error.
 	ConfirmReboot(ctx context.Context, host fleet.HostID, op fleet.OperationID, g fleet.GrantID, now time.Time) (fleet.Confirmation, error)
+	// Unfreeze ends the freeze of a host that is one machine again, with its event, in the caller's transaction.
+	Unfreeze(tx store.Tx, h *fleet.Host, who, why string, now time.Time) error
 }
 
 // OperatorControl is what operators need beyond what the API reads from the store by itself. who is the operator's
@@ -38,6 +41,8 @@ type OperatorControl interface {
 	// WhyHost says why a host is not updated: the binding constraint.
 	WhyHost(ctx context.Context, id fleet.HostID, now time.Time) (operator.Why, error)
 	SetHostStatus(ctx context.Context, who string, id fleet.HostID, s fleet.Status, why string, now time.Time) (operator.Host, error)
+	// UnfreezeHost records a person's word that only one machine uses the host's certificate now.
+	UnfreezeHost(ctx context.Context, who string, id fleet.HostID, why string, now time.Time) (operator.Host, error)
 
 	// PlanRollout says what StartRollout would do, and stores nothing.
 	PlanRollout(ctx context.Context, who string, spec operator.RolloutSpec, now time.Time) (operator.Rollout, error)
@@ -50,6 +55,11 @@ type OperatorControl interface {
 	Budgets(ctx context.Context, now time.Time) ([]operator.Budget, []operator.GroupUse, error)
 	// SetBudget sets one; Limit 0 removes a label's.
 	SetBudget(ctx context.Context, who string, b operator.Budget, now time.Time) error
+
+	// MayLift says why the stop must not be lifted now: the state is being rebuilt after a restore, or another control
+	// plane is obeyed. Accept says that a person lifts it all the same.
+	MayLift(ctx context.Context, now time.Time) error
+	Accept()
 
 	// Status never fails: it is what one looks at when the store is sick. Its numbers may then be old.
 	Status(now time.Time) operator.Status

@@ -83,6 +83,23 @@ func (s fleetService) SetHostStatus(ctx context.Context, req *connect.Request[kw
 	return connect.NewResponse(wire.OperatorHostToProto(h)), nil
 }
 
+// UnfreezeHost records a person's word that only one machine uses the host's certificate now.
+func (s fleetService) UnfreezeHost(ctx context.Context, req *connect.Request[kwv1.UnfreezeHostRequest]) (*connect.Response[kwv1.Host], error) {
+	const op = "unfreeze the host"
+	id, err := hostID(op, req.Msg.GetId())
+	if err != nil {
+		return nil, err
+	}
+	if err := checkWhy(op, req.Msg.GetWhy()); err != nil {
+		return nil, err
+	}
+	h, err := s.Control.UnfreezeHost(ctx, callerOf(ctx).account.Name, id, req.Msg.GetWhy(), s.Now())
+	if err != nil {
+		return nil, aboutHost(op, id, err)
+	}
+	return connect.NewResponse(wire.OperatorHostToProto(h)), nil
+}
+
 // ListBudgets lists the budgets and what is used of them.
 func (s fleetService) ListBudgets(ctx context.Context, _ *connect.Request[kwv1.ListBudgetsRequest]) (*connect.Response[kwv1.ListBudgetsResponse], error) {
 	budgets, use, err := s.Control.Budgets(ctx, s.Now())

@@ -301,18 +301,19 @@ func readPlain(t testing.TB, res *http.Response) (p plain) {
 
 // fakeControl takes notes, and answers with what it has.
 type fakeControl struct {
-	mu       sync.Mutex
-	store    store.Store
-	calls    []string
-	reports  []fleet.Report
-	pokes    int
-	lastTick time.Time
-	err      error // of every method but Status
-	panics   bool
-	desired  fleet.Desired
-	hosts    []operator.Host
-	change   operator.Change
-	spec     operator.RolloutSpec
+	mu         sync.Mutex
+	store      store.Store
+	calls      []string
+	reports    []fleet.Report
+	pokes      int
+	lastTick   time.Time
+	err        error // of every method but Status
+	panics     bool
+	mayNotLift error
+	desired    fleet.Desired
+	hosts      []operator.Host
+	change     operator.Change
+	spec       operator.RolloutSpec
 }
 
 var _ Control = (*fakeControl)(nil)
@@ -353,6 +354,16 @@ func (f *fakeControl) Host(_ context.Context, id fleet.HostID, _ time.Time) (ope
 
 func (f *fakeControl) WhyHost(_ context.Context, id fleet.HostID, _ time.Time) (operator.Why, error) {
 	return operator.Why{Host: id, Why: "fake"}, f.note("why " + string(id))
+}
+
+func (f *fakeControl) UnfreezeHost(_ context.Context, who string, id fleet.HostID, why string, now time.Time) (operator.Host, error) {
+	return operator.Host{Host: fleet.Host{ID: id}}, nil
+}
+
+func (f *fakeControl) Unfreeze(tx store.Tx, h *fleet.Host, who, why string, now time.Time) error {
+	h.Frozen = ""
+	_, err := tx.AppendEvent(store.Event{At: now, Who: who, Kind: "host.unfrozen", Host: h.ID, What: "unfrozen", Why: why})
+	return errors.Join(err, tx.PutHost(*h))
 }
 
 func (f *fakeControl) SetHostStatus(ctx context.Context, who string, id fleet.HostID, s fleet.Status, why string, now time.Time) (operator.Host, error) {
@@ -405,6 +416,18 @@ func (f *fakeControl) Budgets(context.Context, time.Time) ([]operator.Budget, []
 
 func (f *fakeControl) SetBudget(context.Context, string, operator.Budget, time.Time) error {
 	return f.note("set budget")
+}
+
+func (f *fakeControl) MayLift(context.Context, time.Time) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.mayNotLift
+}
+
+func (f *fakeControl) Accept() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.mayNotLift = nil
 }
 
 func (f *fakeControl) Status(time.Time) operator.Status {

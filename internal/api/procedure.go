@@ -44,6 +44,11 @@ var procedures = map[string]procedure{
 	rpc.FleetServiceStopProcedure:          {whoOperator, operator.RoleOperator, "stop everything"},
 	rpc.FleetServiceLiftStopProcedure:      {whoOperator, operator.RoleOperator, "lift the stop"},
 
+	rpc.FleetServiceUnfreezeHostProcedure: {whoOperator, operator.RoleOperator, "unfreeze the host"},
+	rpc.FleetServiceGetCAProcedure:        {whoOperator, operator.RoleViewer, "show the authorities"},
+	rpc.FleetServiceRotateCAProcedure:     {whoOperator, operator.RoleAdmin, "rotate the CA"},
+	rpc.FleetServiceRetireCAProcedure:     {whoOperator, operator.RoleAdmin, "retire the CA"},
+
 	rpc.FleetServiceRevokeHostProcedure:       {whoOperator, operator.RoleAdmin, "revoke the host"},
 	rpc.FleetServiceCreateEnrolTokenProcedure: {whoOperator, operator.RoleAdmin, "create an enrolment token"},
 	rpc.FleetServiceCreateOperatorProcedure:   {whoOperator, operator.RoleAdmin, "create the operator"},

@@ -69,6 +69,9 @@ func explain(op string, err error) *kwv1.ErrorDetail {
 			d.Why = e.Err.Error()
 		}
 	}
+	if d.Next == "" && errors.Is(err, store.ErrFenced) {
+		d.Next = "ask the control plane that has taken over; this one is ending"
+	}
 	if d.Next == "" {
 		d.Next = nextFor(codeOf(err))
 	}

@@ -92,11 +92,17 @@ func (s fleetService) LiftStop(ctx context.Context, req *connect.Request[kwv1.Li
 		return connect.NewResponse(&kwv1.LiftStopResponse{}), nil
 	}
 	who := callerOf(ctx).account.Name
-	if err := s.record(ctx, store.Event{
-		At: s.Now(), Who: who, Kind: "fleet.stop-lifted", What: "the stop was lifted; it was " + stopped, Why: req.Msg.GetWhy(),
-	}); err != nil {
+	what := "the stop was lifted; it was " + stopped
+	if err := s.Control.MayLift(ctx, s.Now()); err != nil {
+		if !req.Msg.GetForce() {
+			return nil, err
+		}
+		what = "the stop was lifted by force, against: " + err.Error() + "; it was " + stopped
+	}
+	if err := s.record(ctx, store.Event{At: s.Now(), Who: who, Kind: "fleet.stop-lifted", What: what, Why: req.Msg.GetWhy()}); err != nil {
 		return nil, err
 	}
+	s.Control.Accept()
 	if err := s.Parts.Stop.Lift(); err != nil {
 		return nil, err
 	}
@@ -114,5 +120,6 @@ func (s fleetService) GetStatus(ctx context.Context, _ *connect.Request[kwv1.Get
 		Version: s.cfg.Version, Incarnation: s.Epoch.Incarnation, Term: s.Epoch.Term, Stopped: stopped,
 		Hosts: int32(st.Hosts), Silent: int32(st.Silent), LiveGrants: int32(st.LiveGrants), OpenIncidents: int32(st.OpenIncidents),
 		LastTick: wire.TimeToProto(st.LastTick), StoreError: st.StoreError, Role: string(account.Role), Operator: account.Name,
+		Rebuild: wire.RebuildToProto(st.Rebuild), Superseded: st.Superseded,
 	}), nil
 }

@@ -1,11 +1,15 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/kernwave/kernwave/fleet"
+	"github.com/kernwave/kernwave/internal/operator"
 	"github.com/kernwave/kernwave/internal/store"
 )
 
@@ -151,4 +155,52 @@ func (ch change) openIncident(tx store.Tx, now time.Time) error {
 	_, err = tx.AppendEvent(store.Event{At: now, Who: "control", Kind: "incident.opened", Host: ch.host.ID,
 		Rollout: in.Rollout, What: fmt.Sprintf("%s: %s", id, in.Saw), Why: in.Expected})
 	return errors.Join(err, tx.PutIncident(in))
+}
+
+// UnfreezeHost records a person's word that only one machine uses the host's certificate now. If it was wrong, the
+// two are noticed again.
+func (c *Control) UnfreezeHost(ctx context.Context, who string, id fleet.HostID, why string, now time.Time) (operator.Host, error) {
+	const op = "unfreeze the host"
+	err := c.store.Update(ctx, func(tx store.Tx) error {
+		h, err := tx.Host(id)
+		if err != nil {
+			return err
+		}
+		if h.Frozen == "" && h.Copied == "" {
+			return refused(op, id, errors.New("the host is not frozen"), fmt.Sprintf("see what holds it: kernwave why %s", id))
+		}
+		return c.Unfreeze(tx, &h, who, why, now)
+	})
+	if err != nil {
+		return operator.Host{}, err
+	}
+	c.Poke()
+	h, _, err := c.Host(ctx, id, now)
+	return h, err
+}
+
+// Unfreeze ends a host's freeze, with its event, and closes its incidents. Its operations are left as they are: whose
+// they were nobody knows, so a person decides about them.
+func (c *Control) Unfreeze(tx store.Tx, h *fleet.Host, who, why string, now time.Time) error {
+	was := h.Frozen
+	if was == "" {
+		was = h.Copied
+	}
+	h.Frozen, h.FrozenAt, h.Copied, h.Lineage = "", time.Time{}, "", fleet.Lineage{}
+	is, err := tx.Incidents(false)
+	if err != nil {
+		return fmt.Errorf("load incidents: %w", err)
+	}
+	for _, in := range is {
+		if !slices.Contains(in.Hosts, h.ID) || !strings.Contains(in.Saw, was) {
+			continue
+		}
+		in.ClosedAt, in.ClosedWhy = now, who+" unfroze the host: "+why
+		if err := tx.PutIncident(in); err != nil {
+			return fmt.Errorf("close incident %s: %w", in.ID, err)
+		}
+	}
+	_, err = tx.AppendEvent(store.Event{At: now, Who: who, Kind: "host.unfrozen", Host: h.ID,
+		What: fmt.Sprintf("%s is one machine again", h.ID), Why: why})
+	return errors.Join(err, tx.PutHost(*h))
 }

@@ -32,6 +32,7 @@ type Why struct {
 type Status struct {
 	Hosts         int       `json:"hosts"` // retired ones not counted
 	Silent        int       `json:"silent"`
+	Frozen        int       `json:"frozen,omitempty"` // two machines under one certificate
 	LiveGrants    int       `json:"live_grants"`
 	OpenIncidents int       `json:"open_incidents"`
 	LastTick      time.Time `json:"last_tick,omitzero"`

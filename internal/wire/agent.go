@@ -12,7 +12,7 @@ func ReportToProto(r fleet.Report) *kwv1.CheckInRequest {
 	req := &kwv1.CheckInRequest{
 		Host: string(r.Host), Now: HostStateToProto(r.Now), FactsHash: r.FactsHash,
 		Operation: OperationReportToProto(r.Operation), Seen: IncarnationToProto(r.Seen),
-		Seq: r.Seq, Answered: r.Answered,
+		Seq: r.Seq, Answered: r.Answered, Copied: r.Copied,
 	}
 	if r.Facts != nil {
 		req.Facts = FactsToProto(*r.Facts)
@@ -30,7 +30,7 @@ func ReportFromProto(p *kwv1.CheckInRequest) fleet.Report {
 	r := fleet.Report{
 		Host: fleet.HostID(p.GetHost()), Now: HostStateFromProto(p.GetNow()), FactsHash: p.GetFactsHash(),
 		Operation: OperationReportFromProto(p.GetOperation()), Seen: IncarnationFromProto(p.GetSeen()),
-		Seq: p.GetSeq(), Answered: p.GetAnswered(),
+		Seq: p.GetSeq(), Answered: p.GetAnswered(), Copied: p.GetCopied(),
 	}
 	if p.GetFacts() != nil {
 		f := FactsFromProto(p.GetFacts())

@@ -106,7 +106,7 @@ func HostToProto(h fleet.Host) *kwv1.Host {
 		Id: string(h.ID), Status: string(h.Status), StatusWhy: h.StatusWhy, EnrolledAt: TimeToProto(h.EnrolledAt),
 		Revoked: h.Revoked, Facts: FactsToProto(h.Facts), Type: HostTypeToProto(h.Type), Now: HostStateToProto(h.Now),
 		JournalTold: h.JournalTold,
-		Frozen:      h.Frozen, FrozenAt: TimeToProto(h.FrozenAt),
+		Frozen:      h.Frozen, FrozenAt: TimeToProto(h.FrozenAt), Copied: h.Copied,
 	}
 }
 
@@ -116,7 +116,7 @@ func HostFromProto(p *kwv1.Host) fleet.Host {
 		ID: fleet.HostID(p.GetId()), Status: fleet.Status(p.GetStatus()), StatusWhy: p.GetStatusWhy(),
 		EnrolledAt: TimeFromProto(p.GetEnrolledAt()), Revoked: p.GetRevoked(), Facts: FactsFromProto(p.GetFacts()),
 		Type: HostTypeFromProto(p.GetType()), Now: HostStateFromProto(p.GetNow()), JournalTold: p.GetJournalTold(),
-		Frozen: p.GetFrozen(), FrozenAt: TimeFromProto(p.GetFrozenAt()),
+		Frozen: p.GetFrozen(), FrozenAt: TimeFromProto(p.GetFrozenAt()), Copied: p.GetCopied(),
 	}
 }
 

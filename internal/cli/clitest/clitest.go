@@ -78,6 +78,7 @@ type Server struct {
 	hang      bool
 	questions int // for rollouts
 	newEvents []operator.Event
+	rotating  bool
 }
 
 // Start serves f until Close.

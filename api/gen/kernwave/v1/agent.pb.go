@@ -24,12 +24,16 @@ const (
 )
 
 type EnrolRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`                   // the host id that the machine wants
-	CsrDer        []byte                 `protobuf:"bytes,3,opt,name=csr_der,json=csrDer,proto3" json:"csr_der,omitempty"` // PKCS #10, DER
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Token  string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Name   string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`                   // the host id that the machine wants
+	CsrDer []byte                 `protobuf:"bytes,3,opt,name=csr_der,json=csrDer,proto3" json:"csr_der,omitempty"` // PKCS #10, DER
+	// A machine that was copied from another host leaves that host's name, which ends the freeze there.
+	LeavesCertificateDer []byte `protobuf:"bytes,4,opt,name=leaves_certificate_der,json=leavesCertificateDer,proto3" json:"leaves_certificate_der,omitempty"` // the certificate that it had
+	// ASN.1 ECDSA signature, by that certificate's key, of SHA-256("kernwave leave v1\x00" + csr_der).
+	LeavesSignature []byte `protobuf:"bytes,5,opt,name=leaves_signature,json=leavesSignature,proto3" json:"leaves_signature,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *EnrolRequest) Reset() {
@@ -79,6 +83,20 @@ func (x *EnrolRequest) GetName() string {
 func (x *EnrolRequest) GetCsrDer() []byte {
 	if x != nil {
 		return x.CsrDer
+	}
+	return nil
+}
+
+func (x *EnrolRequest) GetLeavesCertificateDer() []byte {
+	if x != nil {
+		return x.LeavesCertificateDer
+	}
+	return nil
+}
+
+func (x *EnrolRequest) GetLeavesSignature() []byte {
+	if x != nil {
+		return x.LeavesSignature
 	}
 	return nil
 }
@@ -222,6 +240,7 @@ type CheckInRequest struct {
 	Seen          *Incarnation           `protobuf:"bytes,6,opt,name=seen,proto3" json:"seen,omitempty"`           // the highest that this host obeyed
 	Seq           uint64                 `protobuf:"varint,7,opt,name=seq,proto3" json:"seq,omitempty"`            // rises within a boot; 0: an agent that does not count
 	Answered      string                 `protobuf:"bytes,8,opt,name=answered,proto3" json:"answered,omitempty"`   // the answer that the host received last
+	Copied        string                 `protobuf:"bytes,9,opt,name=copied,proto3" json:"copied,omitempty"`       // why the agent's state belongs to another machine; empty: it does not
 	History       *JournalHistory        `protobuf:"bytes,14,opt,name=history,proto3" json:"history,omitempty"`    // only when the last answer asked for it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -309,6 +328,13 @@ func (x *CheckInRequest) GetSeq() uint64 {
 func (x *CheckInRequest) GetAnswered() string {
 	if x != nil {
 		return x.Answered
+	}
+	return ""
+}
+
+func (x *CheckInRequest) GetCopied() string {
+	if x != nil {
+		return x.Copied
 	}
 	return ""
 }
@@ -997,11 +1023,13 @@ var File_kernwave_v1_agent_proto protoreflect.FileDescriptor
 
 const file_kernwave_v1_agent_proto_rawDesc = "" +
 	"\n" +
-	"\x17kernwave/v1/agent.proto\x12\vkernwave.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17kernwave/v1/types.proto\"Q\n" +
+	"\x17kernwave/v1/agent.proto\x12\vkernwave.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17kernwave/v1/types.proto\"\xb2\x01\n" +
 	"\fEnrolRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x17\n" +
-	"\acsr_der\x18\x03 \x01(\fR\x06csrDer\"w\n" +
+	"\acsr_der\x18\x03 \x01(\fR\x06csrDer\x124\n" +
+	"\x16leaves_certificate_der\x18\x04 \x01(\fR\x14leavesCertificateDer\x12)\n" +
+	"\x10leaves_signature\x18\x05 \x01(\fR\x0fleavesSignature\"w\n" +
 	"\x0eReenrolRequest\x12.\n" +
 	"\x13old_certificate_der\x18\x01 \x01(\fR\x11oldCertificateDer\x12\x17\n" +
 	"\acsr_der\x18\x02 \x01(\fR\x06csrDer\x12\x1c\n" +
@@ -1011,7 +1039,7 @@ const file_kernwave_v1_agent_proto_rawDesc = "" +
 	"\x0fcertificate_der\x18\x02 \x01(\fR\x0ecertificateDer\x12\x15\n" +
 	"\x06ca_der\x18\x03 \x03(\fR\x05caDer\x12;\n" +
 	"\vserver_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"serverTime\"\xe6\x02\n" +
+	"serverTime\"\xfe\x02\n" +
 	"\x0eCheckInRequest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12(\n" +
 	"\x03now\x18\x02 \x01(\v2\x16.kernwave.v1.HostStateR\x03now\x12\x1d\n" +
@@ -1021,7 +1049,8 @@ const file_kernwave_v1_agent_proto_rawDesc = "" +
 	"\toperation\x18\x05 \x01(\v2\x1c.kernwave.v1.OperationReportR\toperation\x12,\n" +
 	"\x04seen\x18\x06 \x01(\v2\x18.kernwave.v1.IncarnationR\x04seen\x12\x10\n" +
 	"\x03seq\x18\a \x01(\x04R\x03seq\x12\x1a\n" +
-	"\banswered\x18\b \x01(\tR\banswered\x125\n" +
+	"\banswered\x18\b \x01(\tR\banswered\x12\x16\n" +
+	"\x06copied\x18\t \x01(\tR\x06copied\x125\n" +
 	"\ahistory\x18\x0e \x01(\v2\x1b.kernwave.v1.JournalHistoryR\ahistory\"\x80\x03\n" +
 	"\x0fOperationReport\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +

@@ -423,6 +423,410 @@ func (x *RevokeHostRequest) GetWhy() string {
 	return ""
 }
 
+type UnfreezeHostRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnfreezeHostRequest) Reset() {
+	*x = UnfreezeHostRequest{}
+	mi := &file_kernwave_v1_operator_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnfreezeHostRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnfreezeHostRequest) ProtoMessage() {}
+
+func (x *UnfreezeHostRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kernwave_v1_operator_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnfreezeHostRequest.ProtoReflect.Descriptor instead.
+func (*UnfreezeHostRequest) Descriptor() ([]byte, []int) {
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *UnfreezeHostRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *UnfreezeHostRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type GetCARequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCARequest) Reset() {
+	*x = GetCARequest{}
+	mi := &file_kernwave_v1_operator_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCARequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCARequest) ProtoMessage() {}
+
+func (x *GetCARequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kernwave_v1_operator_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCARequest.ProtoReflect.Descriptor instead.
+func (*GetCARequest) Descriptor() ([]byte, []int) {
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{9}
+}
+
+type RotateCARequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Why           string                 `protobuf:"bytes,1,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateCARequest) Reset() {
+	*x = RotateCARequest{}
+	mi := &file_kernwave_v1_operator_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateCARequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateCARequest) ProtoMessage() {}
+
+func (x *RotateCARequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kernwave_v1_operator_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateCARequest.ProtoReflect.Descriptor instead.
+func (*RotateCARequest) Descriptor() ([]byte, []int) {
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RotateCARequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type RetireCARequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Why           string                 `protobuf:"bytes,1,opt,name=why,proto3" json:"why,omitempty"`
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // although hosts have not learned the next one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetireCARequest) Reset() {
+	*x = RetireCARequest{}
+	mi := &file_kernwave_v1_operator_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetireCARequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetireCARequest) ProtoMessage() {}
+
+func (x *RetireCARequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kernwave_v1_operator_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetireCARequest.ProtoReflect.Descriptor instead.
+func (*RetireCARequest) Descriptor() ([]byte, []int) {
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RetireCARequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *RetireCARequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type GetCAResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Authorities   []*Authority           `protobuf:"bytes,1,rep,name=authorities,proto3" json:"authorities,omitempty"` // the one that counts first, then the next, then retired ones
+	Hosts         int32                  `protobuf:"varint,2,opt,name=hosts,proto3" json:"hosts,omitempty"`            // that are expected to learn the next one; 0 while there is none
+	Ready         int32                  `protobuf:"varint,3,opt,name=ready,proto3" json:"ready,omitempty"`
+	Waiting       []*WaitingHost         `protobuf:"bytes,4,rep,name=waiting,proto3" json:"waiting,omitempty"` // all that are not ready, by id
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCAResponse) Reset() {
+	*x = GetCAResponse{}
+	mi := &file_kernwave_v1_operator_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCAResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCAResponse) ProtoMessage() {}
+
+func (x *GetCAResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kernwave_v1_operator_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCAResponse.ProtoReflect.Descriptor instead.
+func (*GetCAResponse) Descriptor() ([]byte, []int) {
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *GetCAResponse) GetAuthorities() []*Authority {
+	if x != nil {
+		return x.Authorities
+	}
+	return nil
+}
+
+func (x *GetCAResponse) GetHosts() int32 {
+	if x != nil {
+		return x.Hosts
+	}
+	return 0
+}
+
+func (x *GetCAResponse) GetReady() int32 {
+	if x != nil {
+		return x.Ready
+	}
+	return 0
+}
+
+func (x *GetCAResponse) GetWaiting() []*WaitingHost {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+type Authority struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Sha256        string                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"` // of the certificate, hex
+	NotBefore     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
+	NotAfter      *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	State         string                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"` // serving, next, retired
+	RetiredAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=retired_at,json=retiredAt,proto3" json:"retired_at,omitempty"`
+	Der           []byte                 `protobuf:"bytes,7,opt,name=der,proto3" json:"der,omitempty"` // unset for retired ones
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Authority) Reset() {
+	*x = Authority{}
+	mi := &file_kernwave_v1_operator_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Authority) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Authority) ProtoMessage() {}
+
+func (x *Authority) ProtoReflect() protoreflect.Message {
+	mi := &file_kernwave_v1_operator_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Authority.ProtoReflect.Descriptor instead.
+func (*Authority) Descriptor() ([]byte, []int) {
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Authority) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Authority) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+func (x *Authority) GetNotBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotBefore
+	}
+	return nil
+}
+
+func (x *Authority) GetNotAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotAfter
+	}
+	return nil
+}
+
+func (x *Authority) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Authority) GetRetiredAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RetiredAt
+	}
+	return nil
+}
+
+func (x *Authority) GetDer() []byte {
+	if x != nil {
+		return x.Der
+	}
+	return nil
+}
+
+type WaitingHost struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	LastSeen      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"`
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitingHost) Reset() {
+	*x = WaitingHost{}
+	mi := &file_kernwave_v1_operator_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitingHost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitingHost) ProtoMessage() {}
+
+func (x *WaitingHost) ProtoReflect() protoreflect.Message {
+	mi := &file_kernwave_v1_operator_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitingHost.ProtoReflect.Descriptor instead.
+func (*WaitingHost) Descriptor() ([]byte, []int) {
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *WaitingHost) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *WaitingHost) GetLastSeen() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastSeen
+	}
+	return nil
+}
+
+func (x *WaitingHost) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 type CreateEnrolTokenRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Life          *durationpb.Duration   `protobuf:"bytes,1,opt,name=life,proto3" json:"life,omitempty"`  // 0: 1 h
@@ -434,7 +838,7 @@ type CreateEnrolTokenRequest struct {
 
 func (x *CreateEnrolTokenRequest) Reset() {
 	*x = CreateEnrolTokenRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[8]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -446,7 +850,7 @@ func (x *CreateEnrolTokenRequest) String() string {
 func (*CreateEnrolTokenRequest) ProtoMessage() {}
 
 func (x *CreateEnrolTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[8]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -459,7 +863,7 @@ func (x *CreateEnrolTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateEnrolTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateEnrolTokenRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{8}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CreateEnrolTokenRequest) GetLife() *durationpb.Duration {
@@ -495,7 +899,7 @@ type CreateEnrolTokenResponse struct {
 
 func (x *CreateEnrolTokenResponse) Reset() {
 	*x = CreateEnrolTokenResponse{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[9]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -507,7 +911,7 @@ func (x *CreateEnrolTokenResponse) String() string {
 func (*CreateEnrolTokenResponse) ProtoMessage() {}
 
 func (x *CreateEnrolTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[9]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -520,7 +924,7 @@ func (x *CreateEnrolTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateEnrolTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateEnrolTokenResponse) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{9}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CreateEnrolTokenResponse) GetToken() string {
@@ -562,7 +966,7 @@ type CreateOperatorRequest struct {
 
 func (x *CreateOperatorRequest) Reset() {
 	*x = CreateOperatorRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[10]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -574,7 +978,7 @@ func (x *CreateOperatorRequest) String() string {
 func (*CreateOperatorRequest) ProtoMessage() {}
 
 func (x *CreateOperatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[10]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -587,7 +991,7 @@ func (x *CreateOperatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOperatorRequest.ProtoReflect.Descriptor instead.
 func (*CreateOperatorRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{10}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CreateOperatorRequest) GetName() string {
@@ -620,7 +1024,7 @@ type CreateOperatorResponse struct {
 
 func (x *CreateOperatorResponse) Reset() {
 	*x = CreateOperatorResponse{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[11]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +1036,7 @@ func (x *CreateOperatorResponse) String() string {
 func (*CreateOperatorResponse) ProtoMessage() {}
 
 func (x *CreateOperatorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[11]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -645,7 +1049,7 @@ func (x *CreateOperatorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOperatorResponse.ProtoReflect.Descriptor instead.
 func (*CreateOperatorResponse) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{11}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CreateOperatorResponse) GetToken() string {
@@ -667,7 +1071,7 @@ type Operator struct {
 
 func (x *Operator) Reset() {
 	*x = Operator{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[12]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -679,7 +1083,7 @@ func (x *Operator) String() string {
 func (*Operator) ProtoMessage() {}
 
 func (x *Operator) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[12]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -692,7 +1096,7 @@ func (x *Operator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operator.ProtoReflect.Descriptor instead.
 func (*Operator) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{12}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Operator) GetName() string {
@@ -731,7 +1135,7 @@ type ListOperatorsRequest struct {
 
 func (x *ListOperatorsRequest) Reset() {
 	*x = ListOperatorsRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[13]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -743,7 +1147,7 @@ func (x *ListOperatorsRequest) String() string {
 func (*ListOperatorsRequest) ProtoMessage() {}
 
 func (x *ListOperatorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[13]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -756,7 +1160,7 @@ func (x *ListOperatorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperatorsRequest.ProtoReflect.Descriptor instead.
 func (*ListOperatorsRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{13}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{20}
 }
 
 type ListOperatorsResponse struct {
@@ -768,7 +1172,7 @@ type ListOperatorsResponse struct {
 
 func (x *ListOperatorsResponse) Reset() {
 	*x = ListOperatorsResponse{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[14]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +1184,7 @@ func (x *ListOperatorsResponse) String() string {
 func (*ListOperatorsResponse) ProtoMessage() {}
 
 func (x *ListOperatorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[14]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +1197,7 @@ func (x *ListOperatorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperatorsResponse.ProtoReflect.Descriptor instead.
 func (*ListOperatorsResponse) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{14}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListOperatorsResponse) GetOperators() []*Operator {
@@ -812,7 +1216,7 @@ type DeleteOperatorRequest struct {
 
 func (x *DeleteOperatorRequest) Reset() {
 	*x = DeleteOperatorRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[15]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +1228,7 @@ func (x *DeleteOperatorRequest) String() string {
 func (*DeleteOperatorRequest) ProtoMessage() {}
 
 func (x *DeleteOperatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[15]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +1241,7 @@ func (x *DeleteOperatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOperatorRequest.ProtoReflect.Descriptor instead.
 func (*DeleteOperatorRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{15}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeleteOperatorRequest) GetName() string {
@@ -855,7 +1259,7 @@ type DeleteOperatorResponse struct {
 
 func (x *DeleteOperatorResponse) Reset() {
 	*x = DeleteOperatorResponse{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[16]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -867,7 +1271,7 @@ func (x *DeleteOperatorResponse) String() string {
 func (*DeleteOperatorResponse) ProtoMessage() {}
 
 func (x *DeleteOperatorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[16]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -880,7 +1284,7 @@ func (x *DeleteOperatorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOperatorResponse.ProtoReflect.Descriptor instead.
 func (*DeleteOperatorResponse) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{16}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{23}
 }
 
 // Budget: most hosts out of service at once in each group of hosts that share the value of `by`.
@@ -894,7 +1298,7 @@ type Budget struct {
 
 func (x *Budget) Reset() {
 	*x = Budget{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[17]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +1310,7 @@ func (x *Budget) String() string {
 func (*Budget) ProtoMessage() {}
 
 func (x *Budget) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[17]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +1323,7 @@ func (x *Budget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Budget.ProtoReflect.Descriptor instead.
 func (*Budget) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{17}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Budget) GetBy() string {
@@ -944,7 +1348,7 @@ type ListBudgetsRequest struct {
 
 func (x *ListBudgetsRequest) Reset() {
 	*x = ListBudgetsRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[18]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1360,7 @@ func (x *ListBudgetsRequest) String() string {
 func (*ListBudgetsRequest) ProtoMessage() {}
 
 func (x *ListBudgetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[18]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1373,7 @@ func (x *ListBudgetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBudgetsRequest.ProtoReflect.Descriptor instead.
 func (*ListBudgetsRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{18}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{25}
 }
 
 type ListBudgetsResponse struct {
@@ -982,7 +1386,7 @@ type ListBudgetsResponse struct {
 
 func (x *ListBudgetsResponse) Reset() {
 	*x = ListBudgetsResponse{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[19]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -994,7 +1398,7 @@ func (x *ListBudgetsResponse) String() string {
 func (*ListBudgetsResponse) ProtoMessage() {}
 
 func (x *ListBudgetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[19]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1007,7 +1411,7 @@ func (x *ListBudgetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBudgetsResponse.ProtoReflect.Descriptor instead.
 func (*ListBudgetsResponse) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{19}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListBudgetsResponse) GetBudgets() []*Budget {
@@ -1035,7 +1439,7 @@ type GroupUse struct {
 
 func (x *GroupUse) Reset() {
 	*x = GroupUse{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[20]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1047,7 +1451,7 @@ func (x *GroupUse) String() string {
 func (*GroupUse) ProtoMessage() {}
 
 func (x *GroupUse) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[20]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1060,7 +1464,7 @@ func (x *GroupUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupUse.ProtoReflect.Descriptor instead.
 func (*GroupUse) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{20}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GroupUse) GetGroup() string {
@@ -1094,7 +1498,7 @@ type Out struct {
 
 func (x *Out) Reset() {
 	*x = Out{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[21]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1106,7 +1510,7 @@ func (x *Out) String() string {
 func (*Out) ProtoMessage() {}
 
 func (x *Out) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[21]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1119,7 +1523,7 @@ func (x *Out) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Out.ProtoReflect.Descriptor instead.
 func (*Out) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{21}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Out) GetHost() string {
@@ -1145,7 +1549,7 @@ type SetBudgetRequest struct {
 
 func (x *SetBudgetRequest) Reset() {
 	*x = SetBudgetRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[22]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1157,7 +1561,7 @@ func (x *SetBudgetRequest) String() string {
 func (*SetBudgetRequest) ProtoMessage() {}
 
 func (x *SetBudgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[22]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +1574,7 @@ func (x *SetBudgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetBudgetRequest.ProtoReflect.Descriptor instead.
 func (*SetBudgetRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{22}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SetBudgetRequest) GetBudget() *Budget {
@@ -1197,7 +1601,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[23]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1209,7 +1613,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[23]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1222,7 +1626,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{23}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Event) GetSeq() int64 {
@@ -1301,7 +1705,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[24]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1313,7 +1717,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[24]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1326,7 +1730,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{24}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListEventsRequest) GetAfter() int64 {
@@ -1373,7 +1777,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[25]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1385,7 +1789,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[25]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1398,7 +1802,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{25}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListEventsResponse) GetEvents() []*Event {
@@ -1429,7 +1833,7 @@ type Incident struct {
 
 func (x *Incident) Reset() {
 	*x = Incident{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[26]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1441,7 +1845,7 @@ func (x *Incident) String() string {
 func (*Incident) ProtoMessage() {}
 
 func (x *Incident) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[26]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1454,7 +1858,7 @@ func (x *Incident) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Incident.ProtoReflect.Descriptor instead.
 func (*Incident) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{26}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Incident) GetId() string {
@@ -1558,7 +1962,7 @@ type Choice struct {
 
 func (x *Choice) Reset() {
 	*x = Choice{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[27]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1570,7 +1974,7 @@ func (x *Choice) String() string {
 func (*Choice) ProtoMessage() {}
 
 func (x *Choice) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[27]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1583,7 +1987,7 @@ func (x *Choice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Choice.ProtoReflect.Descriptor instead.
 func (*Choice) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{27}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Choice) GetWhat() string {
@@ -1609,7 +2013,7 @@ type ListIncidentsRequest struct {
 
 func (x *ListIncidentsRequest) Reset() {
 	*x = ListIncidentsRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[28]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1621,7 +2025,7 @@ func (x *ListIncidentsRequest) String() string {
 func (*ListIncidentsRequest) ProtoMessage() {}
 
 func (x *ListIncidentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[28]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1634,7 +2038,7 @@ func (x *ListIncidentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListIncidentsRequest.ProtoReflect.Descriptor instead.
 func (*ListIncidentsRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{28}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListIncidentsRequest) GetAll() bool {
@@ -1653,7 +2057,7 @@ type ListIncidentsResponse struct {
 
 func (x *ListIncidentsResponse) Reset() {
 	*x = ListIncidentsResponse{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[29]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1665,7 +2069,7 @@ func (x *ListIncidentsResponse) String() string {
 func (*ListIncidentsResponse) ProtoMessage() {}
 
 func (x *ListIncidentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[29]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1678,7 +2082,7 @@ func (x *ListIncidentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListIncidentsResponse.ProtoReflect.Descriptor instead.
 func (*ListIncidentsResponse) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{29}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListIncidentsResponse) GetIncidents() []*Incident {
@@ -1697,7 +2101,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[30]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1709,7 +2113,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[30]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1722,7 +2126,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{30}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *StopRequest) GetWhy() string {
@@ -1741,7 +2145,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[31]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1753,7 +2157,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[31]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1766,7 +2170,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{31}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *StopResponse) GetWarnings() []string {
@@ -1786,7 +2190,7 @@ type LiftStopRequest struct {
 
 func (x *LiftStopRequest) Reset() {
 	*x = LiftStopRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[32]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1798,7 +2202,7 @@ func (x *LiftStopRequest) String() string {
 func (*LiftStopRequest) ProtoMessage() {}
 
 func (x *LiftStopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[32]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1811,7 +2215,7 @@ func (x *LiftStopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LiftStopRequest.ProtoReflect.Descriptor instead.
 func (*LiftStopRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{32}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *LiftStopRequest) GetWhy() string {
@@ -1836,7 +2240,7 @@ type LiftStopResponse struct {
 
 func (x *LiftStopResponse) Reset() {
 	*x = LiftStopResponse{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[33]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1848,7 +2252,7 @@ func (x *LiftStopResponse) String() string {
 func (*LiftStopResponse) ProtoMessage() {}
 
 func (x *LiftStopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[33]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1861,7 +2265,7 @@ func (x *LiftStopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LiftStopResponse.ProtoReflect.Descriptor instead.
 func (*LiftStopResponse) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{33}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{40}
 }
 
 type GetStatusRequest struct {
@@ -1872,7 +2276,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[34]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1884,7 +2288,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[34]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1897,7 +2301,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{34}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{41}
 }
 
 type GetStatusResponse struct {
@@ -1914,6 +2318,7 @@ type GetStatusResponse struct {
 	StoreError    string                 `protobuf:"bytes,10,opt,name=store_error,json=storeError,proto3" json:"store_error,omitempty"`
 	Role          string                 `protobuf:"bytes,11,opt,name=role,proto3" json:"role,omitempty"` // the caller's
 	Operator      string                 `protobuf:"bytes,12,opt,name=operator,proto3" json:"operator,omitempty"`
+	Frozen        int32                  `protobuf:"varint,13,opt,name=frozen,proto3" json:"frozen,omitempty"`        // hosts that are two machines
 	Rebuild       *Rebuild               `protobuf:"bytes,14,opt,name=rebuild,proto3" json:"rebuild,omitempty"`       // unset: the state is whole
 	Superseded    string                 `protobuf:"bytes,15,opt,name=superseded,proto3" json:"superseded,omitempty"` // which host has obeyed which newer control plane; empty: none has
 	unknownFields protoimpl.UnknownFields
@@ -1922,7 +2327,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[35]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1934,7 +2339,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[35]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1947,7 +2352,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{35}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetStatusResponse) GetVersion() string {
@@ -2034,6 +2439,13 @@ func (x *GetStatusResponse) GetOperator() string {
 	return ""
 }
 
+func (x *GetStatusResponse) GetFrozen() int32 {
+	if x != nil {
+		return x.Frozen
+	}
+	return 0
+}
+
 func (x *GetStatusResponse) GetRebuild() *Rebuild {
 	if x != nil {
 		return x.Rebuild
@@ -2062,7 +2474,7 @@ type Rebuild struct {
 
 func (x *Rebuild) Reset() {
 	*x = Rebuild{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[36]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2486,7 @@ func (x *Rebuild) String() string {
 func (*Rebuild) ProtoMessage() {}
 
 func (x *Rebuild) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[36]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2499,7 @@ func (x *Rebuild) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rebuild.ProtoReflect.Descriptor instead.
 func (*Rebuild) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{36}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Rebuild) GetWhy() string {
@@ -2134,7 +2546,7 @@ type AddKernelRequest struct {
 
 func (x *AddKernelRequest) Reset() {
 	*x = AddKernelRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[37]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2146,7 +2558,7 @@ func (x *AddKernelRequest) String() string {
 func (*AddKernelRequest) ProtoMessage() {}
 
 func (x *AddKernelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[37]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2159,7 +2571,7 @@ func (x *AddKernelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddKernelRequest.ProtoReflect.Descriptor instead.
 func (*AddKernelRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{37}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *AddKernelRequest) GetKernel() *Kernel {
@@ -2177,7 +2589,7 @@ type ListKernelsRequest struct {
 
 func (x *ListKernelsRequest) Reset() {
 	*x = ListKernelsRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[38]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2189,7 +2601,7 @@ func (x *ListKernelsRequest) String() string {
 func (*ListKernelsRequest) ProtoMessage() {}
 
 func (x *ListKernelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[38]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2202,7 +2614,7 @@ func (x *ListKernelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKernelsRequest.ProtoReflect.Descriptor instead.
 func (*ListKernelsRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{38}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{45}
 }
 
 type ListKernelsResponse struct {
@@ -2215,7 +2627,7 @@ type ListKernelsResponse struct {
 
 func (x *ListKernelsResponse) Reset() {
 	*x = ListKernelsResponse{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[39]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2227,7 +2639,7 @@ func (x *ListKernelsResponse) String() string {
 func (*ListKernelsResponse) ProtoMessage() {}
 
 func (x *ListKernelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[39]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2240,7 +2652,7 @@ func (x *ListKernelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKernelsResponse.ProtoReflect.Descriptor instead.
 func (*ListKernelsResponse) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{39}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListKernelsResponse) GetKernels() []*Kernel {
@@ -2273,7 +2685,7 @@ type Approval struct {
 
 func (x *Approval) Reset() {
 	*x = Approval{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[40]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2285,7 +2697,7 @@ func (x *Approval) String() string {
 func (*Approval) ProtoMessage() {}
 
 func (x *Approval) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[40]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2298,7 +2710,7 @@ func (x *Approval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Approval.ProtoReflect.Descriptor instead.
 func (*Approval) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{40}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Approval) GetKernel() string {
@@ -2374,7 +2786,7 @@ type RolloutSpec struct {
 
 func (x *RolloutSpec) Reset() {
 	*x = RolloutSpec{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[41]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2386,7 +2798,7 @@ func (x *RolloutSpec) String() string {
 func (*RolloutSpec) ProtoMessage() {}
 
 func (x *RolloutSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[41]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2399,7 +2811,7 @@ func (x *RolloutSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RolloutSpec.ProtoReflect.Descriptor instead.
 func (*RolloutSpec) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{41}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RolloutSpec) GetKernel() string {
@@ -2474,7 +2886,7 @@ type PlanRolloutRequest struct {
 
 func (x *PlanRolloutRequest) Reset() {
 	*x = PlanRolloutRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[42]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2486,7 +2898,7 @@ func (x *PlanRolloutRequest) String() string {
 func (*PlanRolloutRequest) ProtoMessage() {}
 
 func (x *PlanRolloutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[42]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2499,7 +2911,7 @@ func (x *PlanRolloutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanRolloutRequest.ProtoReflect.Descriptor instead.
 func (*PlanRolloutRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{42}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *PlanRolloutRequest) GetSpec() *RolloutSpec {
@@ -2519,7 +2931,7 @@ type StartRolloutRequest struct {
 
 func (x *StartRolloutRequest) Reset() {
 	*x = StartRolloutRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[43]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2531,7 +2943,7 @@ func (x *StartRolloutRequest) String() string {
 func (*StartRolloutRequest) ProtoMessage() {}
 
 func (x *StartRolloutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[43]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2544,7 +2956,7 @@ func (x *StartRolloutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRolloutRequest.ProtoReflect.Descriptor instead.
 func (*StartRolloutRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{43}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *StartRolloutRequest) GetSpec() *RolloutSpec {
@@ -2570,7 +2982,7 @@ type GetRolloutRequest struct {
 
 func (x *GetRolloutRequest) Reset() {
 	*x = GetRolloutRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[44]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2582,7 +2994,7 @@ func (x *GetRolloutRequest) String() string {
 func (*GetRolloutRequest) ProtoMessage() {}
 
 func (x *GetRolloutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[44]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2595,7 +3007,7 @@ func (x *GetRolloutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRolloutRequest.ProtoReflect.Descriptor instead.
 func (*GetRolloutRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{44}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *GetRolloutRequest) GetId() string {
@@ -2613,7 +3025,7 @@ type ListRolloutsRequest struct {
 
 func (x *ListRolloutsRequest) Reset() {
 	*x = ListRolloutsRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[45]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2625,7 +3037,7 @@ func (x *ListRolloutsRequest) String() string {
 func (*ListRolloutsRequest) ProtoMessage() {}
 
 func (x *ListRolloutsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[45]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2638,7 +3050,7 @@ func (x *ListRolloutsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRolloutsRequest.ProtoReflect.Descriptor instead.
 func (*ListRolloutsRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{45}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{52}
 }
 
 type ListRolloutsResponse struct {
@@ -2650,7 +3062,7 @@ type ListRolloutsResponse struct {
 
 func (x *ListRolloutsResponse) Reset() {
 	*x = ListRolloutsResponse{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[46]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2662,7 +3074,7 @@ func (x *ListRolloutsResponse) String() string {
 func (*ListRolloutsResponse) ProtoMessage() {}
 
 func (x *ListRolloutsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[46]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2675,7 +3087,7 @@ func (x *ListRolloutsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRolloutsResponse.ProtoReflect.Descriptor instead.
 func (*ListRolloutsResponse) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{46}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ListRolloutsResponse) GetRollouts() []*Rollout {
@@ -2698,7 +3110,7 @@ type ChangeRolloutRequest struct {
 
 func (x *ChangeRolloutRequest) Reset() {
 	*x = ChangeRolloutRequest{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[47]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2710,7 +3122,7 @@ func (x *ChangeRolloutRequest) String() string {
 func (*ChangeRolloutRequest) ProtoMessage() {}
 
 func (x *ChangeRolloutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[47]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2723,7 +3135,7 @@ func (x *ChangeRolloutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRolloutRequest.ProtoReflect.Descriptor instead.
 func (*ChangeRolloutRequest) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{47}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ChangeRolloutRequest) GetId() string {
@@ -2784,7 +3196,7 @@ type Rollout struct {
 
 func (x *Rollout) Reset() {
 	*x = Rollout{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[48]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2796,7 +3208,7 @@ func (x *Rollout) String() string {
 func (*Rollout) ProtoMessage() {}
 
 func (x *Rollout) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[48]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2809,7 +3221,7 @@ func (x *Rollout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
 func (*Rollout) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{48}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Rollout) GetId() string {
@@ -2934,7 +3346,7 @@ type Stage struct {
 
 func (x *Stage) Reset() {
 	*x = Stage{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[49]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2946,7 +3358,7 @@ func (x *Stage) String() string {
 func (*Stage) ProtoMessage() {}
 
 func (x *Stage) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[49]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2959,7 +3371,7 @@ func (x *Stage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stage.ProtoReflect.Descriptor instead.
 func (*Stage) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{49}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Stage) GetNumber() int32 {
@@ -3040,7 +3452,7 @@ type RolloutType struct {
 
 func (x *RolloutType) Reset() {
 	*x = RolloutType{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[50]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3052,7 +3464,7 @@ func (x *RolloutType) String() string {
 func (*RolloutType) ProtoMessage() {}
 
 func (x *RolloutType) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[50]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3065,7 +3477,7 @@ func (x *RolloutType) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RolloutType.ProtoReflect.Descriptor instead.
 func (*RolloutType) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{50}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *RolloutType) GetId() string {
@@ -3131,7 +3543,7 @@ type RolloutHost struct {
 
 func (x *RolloutHost) Reset() {
 	*x = RolloutHost{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[51]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3143,7 +3555,7 @@ func (x *RolloutHost) String() string {
 func (*RolloutHost) ProtoMessage() {}
 
 func (x *RolloutHost) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[51]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3156,7 +3568,7 @@ func (x *RolloutHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RolloutHost.ProtoReflect.Descriptor instead.
 func (*RolloutHost) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{51}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RolloutHost) GetId() string {
@@ -3211,7 +3623,7 @@ type ExcludedHost struct {
 
 func (x *ExcludedHost) Reset() {
 	*x = ExcludedHost{}
-	mi := &file_kernwave_v1_operator_proto_msgTypes[52]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3223,7 +3635,7 @@ func (x *ExcludedHost) String() string {
 func (*ExcludedHost) ProtoMessage() {}
 
 func (x *ExcludedHost) ProtoReflect() protoreflect.Message {
-	mi := &file_kernwave_v1_operator_proto_msgTypes[52]
+	mi := &file_kernwave_v1_operator_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3236,7 +3648,7 @@ func (x *ExcludedHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExcludedHost.ProtoReflect.Descriptor instead.
 func (*ExcludedHost) Descriptor() ([]byte, []int) {
-	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{52}
+	return file_kernwave_v1_operator_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ExcludedHost) GetId() string {
@@ -3281,7 +3693,35 @@ const file_kernwave_v1_operator_proto_rawDesc = "" +
 	"\x03why\x18\x03 \x01(\tR\x03why\"5\n" +
 	"\x11RevokeHostRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
-	"\x03why\x18\x02 \x01(\tR\x03why\"p\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\"7\n" +
+	"\x13UnfreezeHostRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\"\x0e\n" +
+	"\fGetCARequest\"#\n" +
+	"\x0fRotateCARequest\x12\x10\n" +
+	"\x03why\x18\x01 \x01(\tR\x03why\"9\n" +
+	"\x0fRetireCARequest\x12\x10\n" +
+	"\x03why\x18\x01 \x01(\tR\x03why\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"\xa9\x01\n" +
+	"\rGetCAResponse\x128\n" +
+	"\vauthorities\x18\x01 \x03(\v2\x16.kernwave.v1.AuthorityR\vauthorities\x12\x14\n" +
+	"\x05hosts\x18\x02 \x01(\x05R\x05hosts\x12\x14\n" +
+	"\x05ready\x18\x03 \x01(\x05R\x05ready\x122\n" +
+	"\awaiting\x18\x04 \x03(\v2\x18.kernwave.v1.WaitingHostR\awaiting\"\x8e\x02\n" +
+	"\tAuthority\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\tR\x06sha256\x129\n" +
+	"\n" +
+	"not_before\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x127\n" +
+	"\tnot_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x12\x14\n" +
+	"\x05state\x18\x05 \x01(\tR\x05state\x129\n" +
+	"\n" +
+	"retired_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tretiredAt\x12\x10\n" +
+	"\x03der\x18\a \x01(\fR\x03der\"l\n" +
+	"\vWaitingHost\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x127\n" +
+	"\tlast_seen\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\blastSeen\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"p\n" +
 	"\x17CreateEnrolTokenRequest\x12-\n" +
 	"\x04life\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04life\x12\x12\n" +
 	"\x04uses\x18\x02 \x01(\x05R\x04uses\x12\x12\n" +
@@ -3377,7 +3817,7 @@ const file_kernwave_v1_operator_proto_rawDesc = "" +
 	"\x03why\x18\x01 \x01(\tR\x03why\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"\x12\n" +
 	"\x10LiftStopResponse\"\x12\n" +
-	"\x10GetStatusRequest\"\xcd\x03\n" +
+	"\x10GetStatusRequest\"\xe5\x03\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x12\n" +
@@ -3393,7 +3833,8 @@ const file_kernwave_v1_operator_proto_rawDesc = "" +
 	" \x01(\tR\n" +
 	"storeError\x12\x12\n" +
 	"\x04role\x18\v \x01(\tR\x04role\x12\x1a\n" +
-	"\boperator\x18\f \x01(\tR\boperator\x12.\n" +
+	"\boperator\x18\f \x01(\tR\boperator\x12\x16\n" +
+	"\x06frozen\x18\r \x01(\x05R\x06frozen\x12.\n" +
 	"\arebuild\x18\x0e \x01(\v2\x14.kernwave.v1.RebuildR\arebuild\x12\x1e\n" +
 	"\n" +
 	"superseded\x18\x0f \x01(\tR\n" +
@@ -3494,14 +3935,18 @@ const file_kernwave_v1_operator_proto_rawDesc = "" +
 	"\toperation\x18\x06 \x01(\v2\x16.kernwave.v1.OperationR\toperation\"0\n" +
 	"\fExcludedHost\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
-	"\x03why\x18\x02 \x01(\tR\x03why2\xe9\t\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why2\xfa\v\n" +
 	"\fFleetService\x12J\n" +
 	"\tListHosts\x12\x1d.kernwave.v1.ListHostsRequest\x1a\x1e.kernwave.v1.ListHostsResponse\x12D\n" +
 	"\aGetHost\x12\x1b.kernwave.v1.GetHostRequest\x1a\x1c.kernwave.v1.GetHostResponse\x12D\n" +
 	"\aWhyHost\x12\x1b.kernwave.v1.WhyHostRequest\x1a\x1c.kernwave.v1.WhyHostResponse\x12E\n" +
 	"\rSetHostStatus\x12!.kernwave.v1.SetHostStatusRequest\x1a\x11.kernwave.v1.Host\x12?\n" +
 	"\n" +
-	"RevokeHost\x12\x1e.kernwave.v1.RevokeHostRequest\x1a\x11.kernwave.v1.Host\x12_\n" +
+	"RevokeHost\x12\x1e.kernwave.v1.RevokeHostRequest\x1a\x11.kernwave.v1.Host\x12C\n" +
+	"\fUnfreezeHost\x12 .kernwave.v1.UnfreezeHostRequest\x1a\x11.kernwave.v1.Host\x12>\n" +
+	"\x05GetCA\x12\x19.kernwave.v1.GetCARequest\x1a\x1a.kernwave.v1.GetCAResponse\x12D\n" +
+	"\bRotateCA\x12\x1c.kernwave.v1.RotateCARequest\x1a\x1a.kernwave.v1.GetCAResponse\x12D\n" +
+	"\bRetireCA\x12\x1c.kernwave.v1.RetireCARequest\x1a\x1a.kernwave.v1.GetCAResponse\x12_\n" +
 	"\x10CreateEnrolToken\x12$.kernwave.v1.CreateEnrolTokenRequest\x1a%.kernwave.v1.CreateEnrolTokenResponse\x12Y\n" +
 	"\x0eCreateOperator\x12\".kernwave.v1.CreateOperatorRequest\x1a#.kernwave.v1.CreateOperatorResponse\x12V\n" +
 	"\rListOperators\x12!.kernwave.v1.ListOperatorsRequest\x1a\".kernwave.v1.ListOperatorsResponse\x12Y\n" +
@@ -3537,7 +3982,7 @@ func file_kernwave_v1_operator_proto_rawDescGZIP() []byte {
 	return file_kernwave_v1_operator_proto_rawDescData
 }
 
-var file_kernwave_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_kernwave_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
 var file_kernwave_v1_operator_proto_goTypes = []any{
 	(*ListHostsRequest)(nil),         // 0: kernwave.v1.ListHostsRequest
 	(*ListHostsResponse)(nil),        // 1: kernwave.v1.ListHostsResponse
@@ -3547,155 +3992,176 @@ var file_kernwave_v1_operator_proto_goTypes = []any{
 	(*WhyHostResponse)(nil),          // 5: kernwave.v1.WhyHostResponse
 	(*SetHostStatusRequest)(nil),     // 6: kernwave.v1.SetHostStatusRequest
 	(*RevokeHostRequest)(nil),        // 7: kernwave.v1.RevokeHostRequest
-	(*CreateEnrolTokenRequest)(nil),  // 8: kernwave.v1.CreateEnrolTokenRequest
-	(*CreateEnrolTokenResponse)(nil), // 9: kernwave.v1.CreateEnrolTokenResponse
-	(*CreateOperatorRequest)(nil),    // 10: kernwave.v1.CreateOperatorRequest
-	(*CreateOperatorResponse)(nil),   // 11: kernwave.v1.CreateOperatorResponse
-	(*Operator)(nil),                 // 12: kernwave.v1.Operator
-	(*ListOperatorsRequest)(nil),     // 13: kernwave.v1.ListOperatorsRequest
-	(*ListOperatorsResponse)(nil),    // 14: kernwave.v1.ListOperatorsResponse
-	(*DeleteOperatorRequest)(nil),    // 15: kernwave.v1.DeleteOperatorRequest
-	(*DeleteOperatorResponse)(nil),   // 16: kernwave.v1.DeleteOperatorResponse
-	(*Budget)(nil),                   // 17: kernwave.v1.Budget
-	(*ListBudgetsRequest)(nil),       // 18: kernwave.v1.ListBudgetsRequest
-	(*ListBudgetsResponse)(nil),      // 19: kernwave.v1.ListBudgetsResponse
-	(*GroupUse)(nil),                 // 20: kernwave.v1.GroupUse
-	(*Out)(nil),                      // 21: kernwave.v1.Out
-	(*SetBudgetRequest)(nil),         // 22: kernwave.v1.SetBudgetRequest
-	(*Event)(nil),                    // 23: kernwave.v1.Event
-	(*ListEventsRequest)(nil),        // 24: kernwave.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),       // 25: kernwave.v1.ListEventsResponse
-	(*Incident)(nil),                 // 26: kernwave.v1.Incident
-	(*Choice)(nil),                   // 27: kernwave.v1.Choice
-	(*ListIncidentsRequest)(nil),     // 28: kernwave.v1.ListIncidentsRequest
-	(*ListIncidentsResponse)(nil),    // 29: kernwave.v1.ListIncidentsResponse
-	(*StopRequest)(nil),              // 30: kernwave.v1.StopRequest
-	(*StopResponse)(nil),             // 31: kernwave.v1.StopResponse
-	(*LiftStopRequest)(nil),          // 32: kernwave.v1.LiftStopRequest
-	(*LiftStopResponse)(nil),         // 33: kernwave.v1.LiftStopResponse
-	(*GetStatusRequest)(nil),         // 34: kernwave.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),        // 35: kernwave.v1.GetStatusResponse
-	(*Rebuild)(nil),                  // 36: kernwave.v1.Rebuild
-	(*AddKernelRequest)(nil),         // 37: kernwave.v1.AddKernelRequest
-	(*ListKernelsRequest)(nil),       // 38: kernwave.v1.ListKernelsRequest
-	(*ListKernelsResponse)(nil),      // 39: kernwave.v1.ListKernelsResponse
-	(*Approval)(nil),                 // 40: kernwave.v1.Approval
-	(*RolloutSpec)(nil),              // 41: kernwave.v1.RolloutSpec
-	(*PlanRolloutRequest)(nil),       // 42: kernwave.v1.PlanRolloutRequest
-	(*StartRolloutRequest)(nil),      // 43: kernwave.v1.StartRolloutRequest
-	(*GetRolloutRequest)(nil),        // 44: kernwave.v1.GetRolloutRequest
-	(*ListRolloutsRequest)(nil),      // 45: kernwave.v1.ListRolloutsRequest
-	(*ListRolloutsResponse)(nil),     // 46: kernwave.v1.ListRolloutsResponse
-	(*ChangeRolloutRequest)(nil),     // 47: kernwave.v1.ChangeRolloutRequest
-	(*Rollout)(nil),                  // 48: kernwave.v1.Rollout
-	(*Stage)(nil),                    // 49: kernwave.v1.Stage
-	(*RolloutType)(nil),              // 50: kernwave.v1.RolloutType
-	(*RolloutHost)(nil),              // 51: kernwave.v1.RolloutHost
-	(*ExcludedHost)(nil),             // 52: kernwave.v1.ExcludedHost
-	(*Host)(nil),                     // 53: kernwave.v1.Host
-	(*Operation)(nil),                // 54: kernwave.v1.Operation
-	(*durationpb.Duration)(nil),      // 55: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 56: google.protobuf.Timestamp
-	(*Kernel)(nil),                   // 57: kernwave.v1.Kernel
+	(*UnfreezeHostRequest)(nil),      // 8: kernwave.v1.UnfreezeHostRequest
+	(*GetCARequest)(nil),             // 9: kernwave.v1.GetCARequest
+	(*RotateCARequest)(nil),          // 10: kernwave.v1.RotateCARequest
+	(*RetireCARequest)(nil),          // 11: kernwave.v1.RetireCARequest
+	(*GetCAResponse)(nil),            // 12: kernwave.v1.GetCAResponse
+	(*Authority)(nil),                // 13: kernwave.v1.Authority
+	(*WaitingHost)(nil),              // 14: kernwave.v1.WaitingHost
+	(*CreateEnrolTokenRequest)(nil),  // 15: kernwave.v1.CreateEnrolTokenRequest
+	(*CreateEnrolTokenResponse)(nil), // 16: kernwave.v1.CreateEnrolTokenResponse
+	(*CreateOperatorRequest)(nil),    // 17: kernwave.v1.CreateOperatorRequest
+	(*CreateOperatorResponse)(nil),   // 18: kernwave.v1.CreateOperatorResponse
+	(*Operator)(nil),                 // 19: kernwave.v1.Operator
+	(*ListOperatorsRequest)(nil),     // 20: kernwave.v1.ListOperatorsRequest
+	(*ListOperatorsResponse)(nil),    // 21: kernwave.v1.ListOperatorsResponse
+	(*DeleteOperatorRequest)(nil),    // 22: kernwave.v1.DeleteOperatorRequest
+	(*DeleteOperatorResponse)(nil),   // 23: kernwave.v1.DeleteOperatorResponse
+	(*Budget)(nil),                   // 24: kernwave.v1.Budget
+	(*ListBudgetsRequest)(nil),       // 25: kernwave.v1.ListBudgetsRequest
+	(*ListBudgetsResponse)(nil),      // 26: kernwave.v1.ListBudgetsResponse
+	(*GroupUse)(nil),                 // 27: kernwave.v1.GroupUse
+	(*Out)(nil),                      // 28: kernwave.v1.Out
+	(*SetBudgetRequest)(nil),         // 29: kernwave.v1.SetBudgetRequest
+	(*Event)(nil),                    // 30: kernwave.v1.Event
+	(*ListEventsRequest)(nil),        // 31: kernwave.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),       // 32: kernwave.v1.ListEventsResponse
+	(*Incident)(nil),                 // 33: kernwave.v1.Incident
+	(*Choice)(nil),                   // 34: kernwave.v1.Choice
+	(*ListIncidentsRequest)(nil),     // 35: kernwave.v1.ListIncidentsRequest
+	(*ListIncidentsResponse)(nil),    // 36: kernwave.v1.ListIncidentsResponse
+	(*StopRequest)(nil),              // 37: kernwave.v1.StopRequest
+	(*StopResponse)(nil),             // 38: kernwave.v1.StopResponse
+	(*LiftStopRequest)(nil),          // 39: kernwave.v1.LiftStopRequest
+	(*LiftStopResponse)(nil),         // 40: kernwave.v1.LiftStopResponse
+	(*GetStatusRequest)(nil),         // 41: kernwave.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),        // 42: kernwave.v1.GetStatusResponse
+	(*Rebuild)(nil),                  // 43: kernwave.v1.Rebuild
+	(*AddKernelRequest)(nil),         // 44: kernwave.v1.AddKernelRequest
+	(*ListKernelsRequest)(nil),       // 45: kernwave.v1.ListKernelsRequest
+	(*ListKernelsResponse)(nil),      // 46: kernwave.v1.ListKernelsResponse
+	(*Approval)(nil),                 // 47: kernwave.v1.Approval
+	(*RolloutSpec)(nil),              // 48: kernwave.v1.RolloutSpec
+	(*PlanRolloutRequest)(nil),       // 49: kernwave.v1.PlanRolloutRequest
+	(*StartRolloutRequest)(nil),      // 50: kernwave.v1.StartRolloutRequest
+	(*GetRolloutRequest)(nil),        // 51: kernwave.v1.GetRolloutRequest
+	(*ListRolloutsRequest)(nil),      // 52: kernwave.v1.ListRolloutsRequest
+	(*ListRolloutsResponse)(nil),     // 53: kernwave.v1.ListRolloutsResponse
+	(*ChangeRolloutRequest)(nil),     // 54: kernwave.v1.ChangeRolloutRequest
+	(*Rollout)(nil),                  // 55: kernwave.v1.Rollout
+	(*Stage)(nil),                    // 56: kernwave.v1.Stage
+	(*RolloutType)(nil),              // 57: kernwave.v1.RolloutType
+	(*RolloutHost)(nil),              // 58: kernwave.v1.RolloutHost
+	(*ExcludedHost)(nil),             // 59: kernwave.v1.ExcludedHost
+	(*Host)(nil),                     // 60: kernwave.v1.Host
+	(*Operation)(nil),                // 61: kernwave.v1.Operation
+	(*timestamppb.Timestamp)(nil),    // 62: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 63: google.protobuf.Duration
+	(*Kernel)(nil),                   // 64: kernwave.v1.Kernel
 }
 var file_kernwave_v1_operator_proto_depIdxs = []int32{
-	53, // 0: kernwave.v1.ListHostsResponse.hosts:type_name -> kernwave.v1.Host
-	53, // 1: kernwave.v1.GetHostResponse.host:type_name -> kernwave.v1.Host
-	54, // 2: kernwave.v1.GetHostResponse.operations:type_name -> kernwave.v1.Operation
-	55, // 3: kernwave.v1.CreateEnrolTokenRequest.life:type_name -> google.protobuf.Duration
-	56, // 4: kernwave.v1.CreateEnrolTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	55, // 5: kernwave.v1.CreateOperatorRequest.life:type_name -> google.protobuf.Duration
-	56, // 6: kernwave.v1.Operator.created_at:type_name -> google.protobuf.Timestamp
-	56, // 7: kernwave.v1.Operator.expires_at:type_name -> google.protobuf.Timestamp
-	12, // 8: kernwave.v1.ListOperatorsResponse.operators:type_name -> kernwave.v1.Operator
-	17, // 9: kernwave.v1.ListBudgetsResponse.budgets:type_name -> kernwave.v1.Budget
-	20, // 10: kernwave.v1.ListBudgetsResponse.use:type_name -> kernwave.v1.GroupUse
-	21, // 11: kernwave.v1.GroupUse.out:type_name -> kernwave.v1.Out
-	17, // 12: kernwave.v1.SetBudgetRequest.budget:type_name -> kernwave.v1.Budget
-	56, // 13: kernwave.v1.Event.at:type_name -> google.protobuf.Timestamp
-	23, // 14: kernwave.v1.ListEventsResponse.events:type_name -> kernwave.v1.Event
-	56, // 15: kernwave.v1.Incident.at:type_name -> google.protobuf.Timestamp
-	27, // 16: kernwave.v1.Incident.choices:type_name -> kernwave.v1.Choice
-	56, // 17: kernwave.v1.Incident.closed_at:type_name -> google.protobuf.Timestamp
-	26, // 18: kernwave.v1.ListIncidentsResponse.incidents:type_name -> kernwave.v1.Incident
-	56, // 19: kernwave.v1.GetStatusResponse.last_tick:type_name -> google.protobuf.Timestamp
-	36, // 20: kernwave.v1.GetStatusResponse.rebuild:type_name -> kernwave.v1.Rebuild
-	56, // 21: kernwave.v1.Rebuild.since:type_name -> google.protobuf.Timestamp
-	21, // 22: kernwave.v1.Rebuild.waiting:type_name -> kernwave.v1.Out
-	57, // 23: kernwave.v1.AddKernelRequest.kernel:type_name -> kernwave.v1.Kernel
-	57, // 24: kernwave.v1.ListKernelsResponse.kernels:type_name -> kernwave.v1.Kernel
-	40, // 25: kernwave.v1.ListKernelsResponse.approvals:type_name -> kernwave.v1.Approval
-	56, // 26: kernwave.v1.Approval.at:type_name -> google.protobuf.Timestamp
-	56, // 27: kernwave.v1.Approval.until:type_name -> google.protobuf.Timestamp
-	55, // 28: kernwave.v1.RolloutSpec.soak:type_name -> google.protobuf.Duration
-	55, // 29: kernwave.v1.RolloutSpec.return_within:type_name -> google.protobuf.Duration
-	55, // 30: kernwave.v1.RolloutSpec.trial_deadline:type_name -> google.protobuf.Duration
-	41, // 31: kernwave.v1.PlanRolloutRequest.spec:type_name -> kernwave.v1.RolloutSpec
-	41, // 32: kernwave.v1.StartRolloutRequest.spec:type_name -> kernwave.v1.RolloutSpec
-	48, // 33: kernwave.v1.ListRolloutsResponse.rollouts:type_name -> kernwave.v1.Rollout
-	41, // 34: kernwave.v1.Rollout.spec:type_name -> kernwave.v1.RolloutSpec
-	57, // 35: kernwave.v1.Rollout.kernel:type_name -> kernwave.v1.Kernel
-	56, // 36: kernwave.v1.Rollout.started_at:type_name -> google.protobuf.Timestamp
-	56, // 37: kernwave.v1.Rollout.ended_at:type_name -> google.protobuf.Timestamp
-	49, // 38: kernwave.v1.Rollout.stages:type_name -> kernwave.v1.Stage
-	50, // 39: kernwave.v1.Rollout.types:type_name -> kernwave.v1.RolloutType
-	51, // 40: kernwave.v1.Rollout.hosts:type_name -> kernwave.v1.RolloutHost
-	52, // 41: kernwave.v1.Rollout.excluded:type_name -> kernwave.v1.ExcludedHost
-	56, // 42: kernwave.v1.Stage.began_at:type_name -> google.protobuf.Timestamp
-	56, // 43: kernwave.v1.Stage.soak_until:type_name -> google.protobuf.Timestamp
-	56, // 44: kernwave.v1.Stage.ended_at:type_name -> google.protobuf.Timestamp
-	54, // 45: kernwave.v1.RolloutHost.operation:type_name -> kernwave.v1.Operation
-	0,  // 46: kernwave.v1.FleetService.ListHosts:input_type -> kernwave.v1.ListHostsRequest
-	2,  // 47: kernwave.v1.FleetService.GetHost:input_type -> kernwave.v1.GetHostRequest
-	4,  // 48: kernwave.v1.FleetService.WhyHost:input_type -> kernwave.v1.WhyHostRequest
-	6,  // 49: kernwave.v1.FleetService.SetHostStatus:input_type -> kernwave.v1.SetHostStatusRequest
-	7,  // 50: kernwave.v1.FleetService.RevokeHost:input_type -> kernwave.v1.RevokeHostRequest
-	8,  // 51: kernwave.v1.FleetService.CreateEnrolToken:input_type -> kernwave.v1.CreateEnrolTokenRequest
-	10, // 52: kernwave.v1.FleetService.CreateOperator:input_type -> kernwave.v1.CreateOperatorRequest
-	13, // 53: kernwave.v1.FleetService.ListOperators:input_type -> kernwave.v1.ListOperatorsRequest
-	15, // 54: kernwave.v1.FleetService.DeleteOperator:input_type -> kernwave.v1.DeleteOperatorRequest
-	18, // 55: kernwave.v1.FleetService.ListBudgets:input_type -> kernwave.v1.ListBudgetsRequest
-	22, // 56: kernwave.v1.FleetService.SetBudget:input_type -> kernwave.v1.SetBudgetRequest
-	24, // 57: kernwave.v1.FleetService.ListEvents:input_type -> kernwave.v1.ListEventsRequest
-	28, // 58: kernwave.v1.FleetService.ListIncidents:input_type -> kernwave.v1.ListIncidentsRequest
-	30, // 59: kernwave.v1.FleetService.Stop:input_type -> kernwave.v1.StopRequest
-	32, // 60: kernwave.v1.FleetService.LiftStop:input_type -> kernwave.v1.LiftStopRequest
-	34, // 61: kernwave.v1.FleetService.GetStatus:input_type -> kernwave.v1.GetStatusRequest
-	37, // 62: kernwave.v1.KernelService.AddKernel:input_type -> kernwave.v1.AddKernelRequest
-	38, // 63: kernwave.v1.KernelService.ListKernels:input_type -> kernwave.v1.ListKernelsRequest
-	42, // 64: kernwave.v1.RolloutService.PlanRollout:input_type -> kernwave.v1.PlanRolloutRequest
-	43, // 65: kernwave.v1.RolloutService.StartRollout:input_type -> kernwave.v1.StartRolloutRequest
-	44, // 66: kernwave.v1.RolloutService.GetRollout:input_type -> kernwave.v1.GetRolloutRequest
-	45, // 67: kernwave.v1.RolloutService.ListRollouts:input_type -> kernwave.v1.ListRolloutsRequest
-	47, // 68: kernwave.v1.RolloutService.ChangeRollout:input_type -> kernwave.v1.ChangeRolloutRequest
-	1,  // 69: kernwave.v1.FleetService.ListHosts:output_type -> kernwave.v1.ListHostsResponse
-	3,  // 70: kernwave.v1.FleetService.GetHost:output_type -> kernwave.v1.GetHostResponse
-	5,  // 71: kernwave.v1.FleetService.WhyHost:output_type -> kernwave.v1.WhyHostResponse
-	53, // 72: kernwave.v1.FleetService.SetHostStatus:output_type -> kernwave.v1.Host
-	53, // 73: kernwave.v1.FleetService.RevokeHost:output_type -> kernwave.v1.Host
-	9,  // 74: kernwave.v1.FleetService.CreateEnrolToken:output_type -> kernwave.v1.CreateEnrolTokenResponse
-	11, // 75: kernwave.v1.FleetService.CreateOperator:output_type -> kernwave.v1.CreateOperatorResponse
-	14, // 76: kernwave.v1.FleetService.ListOperators:output_type -> kernwave.v1.ListOperatorsResponse
-	16, // 77: kernwave.v1.FleetService.DeleteOperator:output_type -> kernwave.v1.DeleteOperatorResponse
-	19, // 78: kernwave.v1.FleetService.ListBudgets:output_type -> kernwave.v1.ListBudgetsResponse
-	17, // 79: kernwave.v1.FleetService.SetBudget:output_type -> kernwave.v1.Budget
-	25, // 80: kernwave.v1.FleetService.ListEvents:output_type -> kernwave.v1.ListEventsResponse
-	29, // 81: kernwave.v1.FleetService.ListIncidents:output_type -> kernwave.v1.ListIncidentsResponse
-	31, // 82: kernwave.v1.FleetService.Stop:output_type -> kernwave.v1.StopResponse
-	33, // 83: kernwave.v1.FleetService.LiftStop:output_type -> kernwave.v1.LiftStopResponse
-	35, // 84: kernwave.v1.FleetService.GetStatus:output_type -> kernwave.v1.GetStatusResponse
-	57, // 85: kernwave.v1.KernelService.AddKernel:output_type -> kernwave.v1.Kernel
-	39, // 86: kernwave.v1.KernelService.ListKernels:output_type -> kernwave.v1.ListKernelsResponse
-	48, // 87: kernwave.v1.RolloutService.PlanRollout:output_type -> kernwave.v1.Rollout
-	48, // 88: kernwave.v1.RolloutService.StartRollout:output_type -> kernwave.v1.Rollout
-	48, // 89: kernwave.v1.RolloutService.GetRollout:output_type -> kernwave.v1.Rollout
-	46, // 90: kernwave.v1.RolloutService.ListRollouts:output_type -> kernwave.v1.ListRolloutsResponse
-	48, // 91: kernwave.v1.RolloutService.ChangeRollout:output_type -> kernwave.v1.Rollout
-	69, // [69:92] is the sub-list for method output_type
-	46, // [46:69] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	60, // 0: kernwave.v1.ListHostsResponse.hosts:type_name -> kernwave.v1.Host
+	60, // 1: kernwave.v1.GetHostResponse.host:type_name -> kernwave.v1.Host
+	61, // 2: kernwave.v1.GetHostResponse.operations:type_name -> kernwave.v1.Operation
+	13, // 3: kernwave.v1.GetCAResponse.authorities:type_name -> kernwave.v1.Authority
+	14, // 4: kernwave.v1.GetCAResponse.waiting:type_name -> kernwave.v1.WaitingHost
+	62, // 5: kernwave.v1.Authority.not_before:type_name -> google.protobuf.Timestamp
+	62, // 6: kernwave.v1.Authority.not_after:type_name -> google.protobuf.Timestamp
+	62, // 7: kernwave.v1.Authority.retired_at:type_name -> google.protobuf.Timestamp
+	62, // 8: kernwave.v1.WaitingHost.last_seen:type_name -> google.protobuf.Timestamp
+	63, // 9: kernwave.v1.CreateEnrolTokenRequest.life:type_name -> google.protobuf.Duration
+	62, // 10: kernwave.v1.CreateEnrolTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	63, // 11: kernwave.v1.CreateOperatorRequest.life:type_name -> google.protobuf.Duration
+	62, // 12: kernwave.v1.Operator.created_at:type_name -> google.protobuf.Timestamp
+	62, // 13: kernwave.v1.Operator.expires_at:type_name -> google.protobuf.Timestamp
+	19, // 14: kernwave.v1.ListOperatorsResponse.operators:type_name -> kernwave.v1.Operator
+	24, // 15: kernwave.v1.ListBudgetsResponse.budgets:type_name -> kernwave.v1.Budget
+	27, // 16: kernwave.v1.ListBudgetsResponse.use:type_name -> kernwave.v1.GroupUse
+	28, // 17: kernwave.v1.GroupUse.out:type_name -> kernwave.v1.Out
+	24, // 18: kernwave.v1.SetBudgetRequest.budget:type_name -> kernwave.v1.Budget
+	62, // 19: kernwave.v1.Event.at:type_name -> google.protobuf.Timestamp
+	30, // 20: kernwave.v1.ListEventsResponse.events:type_name -> kernwave.v1.Event
+	62, // 21: kernwave.v1.Incident.at:type_name -> google.protobuf.Timestamp
+	34, // 22: kernwave.v1.Incident.choices:type_name -> kernwave.v1.Choice
+	62, // 23: kernwave.v1.Incident.closed_at:type_name -> google.protobuf.Timestamp
+	33, // 24: kernwave.v1.ListIncidentsResponse.incidents:type_name -> kernwave.v1.Incident
+	62, // 25: kernwave.v1.GetStatusResponse.last_tick:type_name -> google.protobuf.Timestamp
+	43, // 26: kernwave.v1.GetStatusResponse.rebuild:type_name -> kernwave.v1.Rebuild
+	62, // 27: kernwave.v1.Rebuild.since:type_name -> google.protobuf.Timestamp
+	28, // 28: kernwave.v1.Rebuild.waiting:type_name -> kernwave.v1.Out
+	64, // 29: kernwave.v1.AddKernelRequest.kernel:type_name -> kernwave.v1.Kernel
+	64, // 30: kernwave.v1.ListKernelsResponse.kernels:type_name -> kernwave.v1.Kernel
+	47, // 31: kernwave.v1.ListKernelsResponse.approvals:type_name -> kernwave.v1.Approval
+	62, // 32: kernwave.v1.Approval.at:type_name -> google.protobuf.Timestamp
+	62, // 33: kernwave.v1.Approval.until:type_name -> google.protobuf.Timestamp
+	63, // 34: kernwave.v1.RolloutSpec.soak:type_name -> google.protobuf.Duration
+	63, // 35: kernwave.v1.RolloutSpec.return_within:type_name -> google.protobuf.Duration
+	63, // 36: kernwave.v1.RolloutSpec.trial_deadline:type_name -> google.protobuf.Duration
+	48, // 37: kernwave.v1.PlanRolloutRequest.spec:type_name -> kernwave.v1.RolloutSpec
+	48, // 38: kernwave.v1.StartRolloutRequest.spec:type_name -> kernwave.v1.RolloutSpec
+	55, // 39: kernwave.v1.ListRolloutsResponse.rollouts:type_name -> kernwave.v1.Rollout
+	48, // 40: kernwave.v1.Rollout.spec:type_name -> kernwave.v1.RolloutSpec
+	64, // 41: kernwave.v1.Rollout.kernel:type_name -> kernwave.v1.Kernel
+	62, // 42: kernwave.v1.Rollout.started_at:type_name -> google.protobuf.Timestamp
+	62, // 43: kernwave.v1.Rollout.ended_at:type_name -> google.protobuf.Timestamp
+	56, // 44: kernwave.v1.Rollout.stages:type_name -> kernwave.v1.Stage
+	57, // 45: kernwave.v1.Rollout.types:type_name -> kernwave.v1.RolloutType
+	58, // 46: kernwave.v1.Rollout.hosts:type_name -> kernwave.v1.RolloutHost
+	59, // 47: kernwave.v1.Rollout.excluded:type_name -> kernwave.v1.ExcludedHost
+	62, // 48: kernwave.v1.Stage.began_at:type_name -> google.protobuf.Timestamp
+	62, // 49: kernwave.v1.Stage.soak_until:type_name -> google.protobuf.Timestamp
+	62, // 50: kernwave.v1.Stage.ended_at:type_name -> google.protobuf.Timestamp
+	61, // 51: kernwave.v1.RolloutHost.operation:type_name -> kernwave.v1.Operation
+	0,  // 52: kernwave.v1.FleetService.ListHosts:input_type -> kernwave.v1.ListHostsRequest
+	2,  // 53: kernwave.v1.FleetService.GetHost:input_type -> kernwave.v1.GetHostRequest
+	4,  // 54: kernwave.v1.FleetService.WhyHost:input_type -> kernwave.v1.WhyHostRequest
+	6,  // 55: kernwave.v1.FleetService.SetHostStatus:input_type -> kernwave.v1.SetHostStatusRequest
+	7,  // 56: kernwave.v1.FleetService.RevokeHost:input_type -> kernwave.v1.RevokeHostRequest
+	8,  // 57: kernwave.v1.FleetService.UnfreezeHost:input_type -> kernwave.v1.UnfreezeHostRequest
+	9,  // 58: kernwave.v1.FleetService.GetCA:input_type -> kernwave.v1.GetCARequest
+	10, // 59: kernwave.v1.FleetService.RotateCA:input_type -> kernwave.v1.RotateCARequest
+	11, // 60: kernwave.v1.FleetService.RetireCA:input_type -> kernwave.v1.RetireCARequest
+	15, // 61: kernwave.v1.FleetService.CreateEnrolToken:input_type -> kernwave.v1.CreateEnrolTokenRequest
+	17, // 62: kernwave.v1.FleetService.CreateOperator:input_type -> kernwave.v1.CreateOperatorRequest
+	20, // 63: kernwave.v1.FleetService.ListOperators:input_type -> kernwave.v1.ListOperatorsRequest
+	22, // 64: kernwave.v1.FleetService.DeleteOperator:input_type -> kernwave.v1.DeleteOperatorRequest
+	25, // 65: kernwave.v1.FleetService.ListBudgets:input_type -> kernwave.v1.ListBudgetsRequest
+	29, // 66: kernwave.v1.FleetService.SetBudget:input_type -> kernwave.v1.SetBudgetRequest
+	31, // 67: kernwave.v1.FleetService.ListEvents:input_type -> kernwave.v1.ListEventsRequest
+	35, // 68: kernwave.v1.FleetService.ListIncidents:input_type -> kernwave.v1.ListIncidentsRequest
+	37, // 69: kernwave.v1.FleetService.Stop:input_type -> kernwave.v1.StopRequest
+	39, // 70: kernwave.v1.FleetService.LiftStop:input_type -> kernwave.v1.LiftStopRequest
+	41, // 71: kernwave.v1.FleetService.GetStatus:input_type -> kernwave.v1.GetStatusRequest
+	44, // 72: kernwave.v1.KernelService.AddKernel:input_type -> kernwave.v1.AddKernelRequest
+	45, // 73: kernwave.v1.KernelService.ListKernels:input_type -> kernwave.v1.ListKernelsRequest
+	49, // 74: kernwave.v1.RolloutService.PlanRollout:input_type -> kernwave.v1.PlanRolloutRequest
+	50, // 75: kernwave.v1.RolloutService.StartRollout:input_type -> kernwave.v1.StartRolloutRequest
+	51, // 76: kernwave.v1.RolloutService.GetRollout:input_type -> kernwave.v1.GetRolloutRequest
+	52, // 77: kernwave.v1.RolloutService.ListRollouts:input_type -> kernwave.v1.ListRolloutsRequest
+	54, // 78: kernwave.v1.RolloutService.ChangeRollout:input_type -> kernwave.v1.ChangeRolloutRequest
+	1,  // 79: kernwave.v1.FleetService.ListHosts:output_type -> kernwave.v1.ListHostsResponse
+	3,  // 80: kernwave.v1.FleetService.GetHost:output_type -> kernwave.v1.GetHostResponse
+	5,  // 81: kernwave.v1.FleetService.WhyHost:output_type -> kernwave.v1.WhyHostResponse
+	60, // 82: kernwave.v1.FleetService.SetHostStatus:output_type -> kernwave.v1.Host
+	60, // 83: kernwave.v1.FleetService.RevokeHost:output_type -> kernwave.v1.Host
+	60, // 84: kernwave.v1.FleetService.UnfreezeHost:output_type -> kernwave.v1.Host
+	12, // 85: kernwave.v1.FleetService.GetCA:output_type -> kernwave.v1.GetCAResponse
+	12, // 86: kernwave.v1.FleetService.RotateCA:output_type -> kernwave.v1.GetCAResponse
+	12, // 87: kernwave.v1.FleetService.RetireCA:output_type -> kernwave.v1.GetCAResponse
+	16, // 88: kernwave.v1.FleetService.CreateEnrolToken:output_type -> kernwave.v1.CreateEnrolTokenResponse
+	18, // 89: kernwave.v1.FleetService.CreateOperator:output_type -> kernwave.v1.CreateOperatorResponse
+	21, // 90: kernwave.v1.FleetService.ListOperators:output_type -> kernwave.v1.ListOperatorsResponse
+	23, // 91: kernwave.v1.FleetService.DeleteOperator:output_type -> kernwave.v1.DeleteOperatorResponse
+	26, // 92: kernwave.v1.FleetService.ListBudgets:output_type -> kernwave.v1.ListBudgetsResponse
+	24, // 93: kernwave.v1.FleetService.SetBudget:output_type -> kernwave.v1.Budget
+	32, // 94: kernwave.v1.FleetService.ListEvents:output_type -> kernwave.v1.ListEventsResponse
+	36, // 95: kernwave.v1.FleetService.ListIncidents:output_type -> kernwave.v1.ListIncidentsResponse
+	38, // 96: kernwave.v1.FleetService.Stop:output_type -> kernwave.v1.StopResponse
+	40, // 97: kernwave.v1.FleetService.LiftStop:output_type -> kernwave.v1.LiftStopResponse
+	42, // 98: kernwave.v1.FleetService.GetStatus:output_type -> kernwave.v1.GetStatusResponse
+	64, // 99: kernwave.v1.KernelService.AddKernel:output_type -> kernwave.v1.Kernel
+	46, // 100: kernwave.v1.KernelService.ListKernels:output_type -> kernwave.v1.ListKernelsResponse
+	55, // 101: kernwave.v1.RolloutService.PlanRollout:output_type -> kernwave.v1.Rollout
+	55, // 102: kernwave.v1.RolloutService.StartRollout:output_type -> kernwave.v1.Rollout
+	55, // 103: kernwave.v1.RolloutService.GetRollout:output_type -> kernwave.v1.Rollout
+	53, // 104: kernwave.v1.RolloutService.ListRollouts:output_type -> kernwave.v1.ListRolloutsResponse
+	55, // 105: kernwave.v1.RolloutService.ChangeRollout:output_type -> kernwave.v1.Rollout
+	79, // [79:106] is the sub-list for method output_type
+	52, // [52:79] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_kernwave_v1_operator_proto_init() }
@@ -3710,7 +4176,7 @@ func file_kernwave_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kernwave_v1_operator_proto_rawDesc), len(file_kernwave_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   53,
+			NumMessages:   60,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

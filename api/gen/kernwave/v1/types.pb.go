@@ -766,6 +766,7 @@ type Host struct {
 	Operation  *Operation             `protobuf:"bytes,11,opt,name=operation,proto3" json:"operation,omitempty"` // the open one, if any
 	Frozen     string                 `protobuf:"bytes,12,opt,name=frozen,proto3" json:"frozen,omitempty"`       // why two machines seem to share its certificate
 	FrozenAt   *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=frozen_at,json=frozenAt,proto3" json:"frozen_at,omitempty"`
+	Copied     string                 `protobuf:"bytes,15,opt,name=copied,proto3" json:"copied,omitempty"` // a machine with a copy of its state says so and stays away
 	// The incarnation of the control plane that has taken over the host's whole journal; lower than the store's last
 	// rebuild: it has not been heard since.
 	JournalTold   uint64 `protobuf:"varint,14,opt,name=journal_told,json=journalTold,proto3" json:"journal_told,omitempty"`
@@ -892,6 +893,13 @@ func (x *Host) GetFrozenAt() *timestamppb.Timestamp {
 		return x.FrozenAt
 	}
 	return nil
+}
+
+func (x *Host) GetCopied() string {
+	if x != nil {
+		return x.Copied
+	}
+	return ""
 }
 
 func (x *Host) GetJournalTold() uint64 {
@@ -1721,7 +1729,7 @@ const file_kernwave_v1_types_proto_rawDesc = "" +
 	"in_service\x18\x04 \x01(\bR\tinService\x12+\n" +
 	"\x12not_in_service_why\x18\x05 \x01(\tR\x0fnotInServiceWhy\x12!\n" +
 	"\ffailed_units\x18\x06 \x03(\tR\vfailedUnits\x12\x16\n" +
-	"\x06parked\x18\a \x01(\tR\x06parked\"\x9e\x04\n" +
+	"\x06parked\x18\a \x01(\tR\x06parked\"\xb6\x04\n" +
 	"\x04Host\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x1d\n" +
@@ -1738,7 +1746,8 @@ const file_kernwave_v1_types_proto_rawDesc = "" +
 	" \x01(\bR\x06silent\x124\n" +
 	"\toperation\x18\v \x01(\v2\x16.kernwave.v1.OperationR\toperation\x12\x16\n" +
 	"\x06frozen\x18\f \x01(\tR\x06frozen\x127\n" +
-	"\tfrozen_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\bfrozenAt\x12!\n" +
+	"\tfrozen_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\bfrozenAt\x12\x16\n" +
+	"\x06copied\x18\x0f \x01(\tR\x06copied\x12!\n" +
 	"\fjournal_told\x18\x0e \x01(\x04R\vjournalTold\"J\n" +
 	"\bHostType\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +

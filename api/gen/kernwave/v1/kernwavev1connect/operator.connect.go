@@ -48,6 +48,15 @@ const (
 	FleetServiceSetHostStatusProcedure = "/kernwave.v1.FleetService/SetHostStatus"
 	// FleetServiceRevokeHostProcedure is the fully-qualified name of the FleetService's RevokeHost RPC.
 	FleetServiceRevokeHostProcedure = "/kernwave.v1.FleetService/RevokeHost"
+	// FleetServiceUnfreezeHostProcedure is the fully-qualified name of the FleetService's UnfreezeHost
+	// RPC.
+	FleetServiceUnfreezeHostProcedure = "/kernwave.v1.FleetService/UnfreezeHost"
+	// FleetServiceGetCAProcedure is the fully-qualified name of the FleetService's GetCA RPC.
+	FleetServiceGetCAProcedure = "/kernwave.v1.FleetService/GetCA"
+	// FleetServiceRotateCAProcedure is the fully-qualified name of the FleetService's RotateCA RPC.
+	FleetServiceRotateCAProcedure = "/kernwave.v1.FleetService/RotateCA"
+	// FleetServiceRetireCAProcedure is the fully-qualified name of the FleetService's RetireCA RPC.
+	FleetServiceRetireCAProcedure = "/kernwave.v1.FleetService/RetireCA"
 	// FleetServiceCreateEnrolTokenProcedure is the fully-qualified name of the FleetService's
 	// CreateEnrolToken RPC.
 	FleetServiceCreateEnrolTokenProcedure = "/kernwave.v1.FleetService/CreateEnrolToken"
@@ -106,6 +115,14 @@ type FleetServiceClient interface {
 	WhyHost(context.Context, *connect.Request[v1.WhyHostRequest]) (*connect.Response[v1.WhyHostResponse], error)
 	SetHostStatus(context.Context, *connect.Request[v1.SetHostStatusRequest]) (*connect.Response[v1.Host], error)
 	RevokeHost(context.Context, *connect.Request[v1.RevokeHostRequest]) (*connect.Response[v1.Host], error)
+	// UnfreezeHost records a person's word that only one machine uses the host's certificate now.
+	UnfreezeHost(context.Context, *connect.Request[v1.UnfreezeHostRequest]) (*connect.Response[v1.Host], error)
+	// GetCA shows the authorities behind the hosts' certificates, and how far a rotation has come.
+	GetCA(context.Context, *connect.Request[v1.GetCARequest]) (*connect.Response[v1.GetCAResponse], error)
+	// RotateCA makes the next authority: hosts and control plane trust both from then on.
+	RotateCA(context.Context, *connect.Request[v1.RotateCARequest]) (*connect.Response[v1.GetCAResponse], error)
+	// RetireCA ends a rotation: the old authority counts for nothing any more.
+	RetireCA(context.Context, *connect.Request[v1.RetireCARequest]) (*connect.Response[v1.GetCAResponse], error)
 	CreateEnrolToken(context.Context, *connect.Request[v1.CreateEnrolTokenRequest]) (*connect.Response[v1.CreateEnrolTokenResponse], error)
 	CreateOperator(context.Context, *connect.Request[v1.CreateOperatorRequest]) (*connect.Response[v1.CreateOperatorResponse], error)
 	ListOperators(context.Context, *connect.Request[v1.ListOperatorsRequest]) (*connect.Response[v1.ListOperatorsResponse], error)
@@ -159,6 +176,30 @@ func NewFleetServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			httpClient,
 			baseURL+FleetServiceRevokeHostProcedure,
 			connect.WithSchema(fleetServiceMethods.ByName("RevokeHost")),
+			connect.WithClientOptions(opts...),
+		),
+		unfreezeHost: connect.NewClient[v1.UnfreezeHostRequest, v1.Host](
+			httpClient,
+			baseURL+FleetServiceUnfreezeHostProcedure,
+			connect.WithSchema(fleetServiceMethods.ByName("UnfreezeHost")),
+			connect.WithClientOptions(opts...),
+		),
+		getCA: connect.NewClient[v1.GetCARequest, v1.GetCAResponse](
+			httpClient,
+			baseURL+FleetServiceGetCAProcedure,
+			connect.WithSchema(fleetServiceMethods.ByName("GetCA")),
+			connect.WithClientOptions(opts...),
+		),
+		rotateCA: connect.NewClient[v1.RotateCARequest, v1.GetCAResponse](
+			httpClient,
+			baseURL+FleetServiceRotateCAProcedure,
+			connect.WithSchema(fleetServiceMethods.ByName("RotateCA")),
+			connect.WithClientOptions(opts...),
+		),
+		retireCA: connect.NewClient[v1.RetireCARequest, v1.GetCAResponse](
+			httpClient,
+			baseURL+FleetServiceRetireCAProcedure,
+			connect.WithSchema(fleetServiceMethods.ByName("RetireCA")),
 			connect.WithClientOptions(opts...),
 		),
 		createEnrolToken: connect.NewClient[v1.CreateEnrolTokenRequest, v1.CreateEnrolTokenResponse](
@@ -237,6 +278,10 @@ type fleetServiceClient struct {
 	whyHost          *connect.Client[v1.WhyHostRequest, v1.WhyHostResponse]
 	setHostStatus    *connect.Client[v1.SetHostStatusRequest, v1.Host]
 	revokeHost       *connect.Client[v1.RevokeHostRequest, v1.Host]
+	unfreezeHost     *connect.Client[v1.UnfreezeHostRequest, v1.Host]
+	getCA            *connect.Client[v1.GetCARequest, v1.GetCAResponse]
+	rotateCA         *connect.Client[v1.RotateCARequest, v1.GetCAResponse]
+	retireCA         *connect.Client[v1.RetireCARequest, v1.GetCAResponse]
 	createEnrolToken *connect.Client[v1.CreateEnrolTokenRequest, v1.CreateEnrolTokenResponse]
 	createOperator   *connect.Client[v1.CreateOperatorRequest, v1.CreateOperatorResponse]
 	listOperators    *connect.Client[v1.ListOperatorsRequest, v1.ListOperatorsResponse]
@@ -273,6 +318,26 @@ func (c *fleetServiceClient) SetHostStatus(ctx context.Context, req *connect.Req
 // RevokeHost calls kernwave.v1.FleetService.RevokeHost.
 func (c *fleetServiceClient) RevokeHost(ctx context.Context, req *connect.Request[v1.RevokeHostRequest]) (*connect.Response[v1.Host], error) {
 	return c.revokeHost.CallUnary(ctx, req)
+}
+
+// UnfreezeHost calls kernwave.v1.FleetService.UnfreezeHost.
+func (c *fleetServiceClient) UnfreezeHost(ctx context.Context, req *connect.Request[v1.UnfreezeHostRequest]) (*connect.Response[v1.Host], error) {
+	return c.unfreezeHost.CallUnary(ctx, req)
+}
+
+// GetCA calls kernwave.v1.FleetService.GetCA.
+func (c *fleetServiceClient) GetCA(ctx context.Context, req *connect.Request[v1.GetCARequest]) (*connect.Response[v1.GetCAResponse], error) {
+	return c.getCA.CallUnary(ctx, req)
+}
+
+// RotateCA calls kernwave.v1.FleetService.RotateCA.
+func (c *fleetServiceClient) RotateCA(ctx context.Context, req *connect.Request[v1.RotateCARequest]) (*connect.Response[v1.GetCAResponse], error) {
+	return c.rotateCA.CallUnary(ctx, req)
+}
+
+// RetireCA calls kernwave.v1.FleetService.RetireCA.
+func (c *fleetServiceClient) RetireCA(ctx context.Context, req *connect.Request[v1.RetireCARequest]) (*connect.Response[v1.GetCAResponse], error) {
+	return c.retireCA.CallUnary(ctx, req)
 }
 
 // CreateEnrolToken calls kernwave.v1.FleetService.CreateEnrolToken.
@@ -338,6 +403,14 @@ type FleetServiceHandler interface {
 	WhyHost(context.Context, *connect.Request[v1.WhyHostRequest]) (*connect.Response[v1.WhyHostResponse], error)
 	SetHostStatus(context.Context, *connect.Request[v1.SetHostStatusRequest]) (*connect.Response[v1.Host], error)
 	RevokeHost(context.Context, *connect.Request[v1.RevokeHostRequest]) (*connect.Response[v1.Host], error)
+	// UnfreezeHost records a person's word that only one machine uses the host's certificate now.
+	UnfreezeHost(context.Context, *connect.Request[v1.UnfreezeHostRequest]) (*connect.Response[v1.Host], error)
+	// GetCA shows the authorities behind the hosts' certificates, and how far a rotation has come.
+	GetCA(context.Context, *connect.Request[v1.GetCARequest]) (*connect.Response[v1.GetCAResponse], error)
+	// RotateCA makes the next authority: hosts and control plane trust both from then on.
+	RotateCA(context.Context, *connect.Request[v1.RotateCARequest]) (*connect.Response[v1.GetCAResponse], error)
+	// RetireCA ends a rotation: the old authority counts for nothing any more.
+	RetireCA(context.Context, *connect.Request[v1.RetireCARequest]) (*connect.Response[v1.GetCAResponse], error)
 	CreateEnrolToken(context.Context, *connect.Request[v1.CreateEnrolTokenRequest]) (*connect.Response[v1.CreateEnrolTokenResponse], error)
 	CreateOperator(context.Context, *connect.Request[v1.CreateOperatorRequest]) (*connect.Response[v1.CreateOperatorResponse], error)
 	ListOperators(context.Context, *connect.Request[v1.ListOperatorsRequest]) (*connect.Response[v1.ListOperatorsResponse], error)
@@ -387,6 +460,30 @@ func NewFleetServiceHandler(svc FleetServiceHandler, opts ...connect.HandlerOpti
 		FleetServiceRevokeHostProcedure,
 		svc.RevokeHost,
 		connect.WithSchema(fleetServiceMethods.ByName("RevokeHost")),
+		connect.WithHandlerOptions(opts...),
+	)
+	fleetServiceUnfreezeHostHandler := connect.NewUnaryHandler(
+		FleetServiceUnfreezeHostProcedure,
+		svc.UnfreezeHost,
+		connect.WithSchema(fleetServiceMethods.ByName("UnfreezeHost")),
+		connect.WithHandlerOptions(opts...),
+	)
+	fleetServiceGetCAHandler := connect.NewUnaryHandler(
+		FleetServiceGetCAProcedure,
+		svc.GetCA,
+		connect.WithSchema(fleetServiceMethods.ByName("GetCA")),
+		connect.WithHandlerOptions(opts...),
+	)
+	fleetServiceRotateCAHandler := connect.NewUnaryHandler(
+		FleetServiceRotateCAProcedure,
+		svc.RotateCA,
+		connect.WithSchema(fleetServiceMethods.ByName("RotateCA")),
+		connect.WithHandlerOptions(opts...),
+	)
+	fleetServiceRetireCAHandler := connect.NewUnaryHandler(
+		FleetServiceRetireCAProcedure,
+		svc.RetireCA,
+		connect.WithSchema(fleetServiceMethods.ByName("RetireCA")),
 		connect.WithHandlerOptions(opts...),
 	)
 	fleetServiceCreateEnrolTokenHandler := connect.NewUnaryHandler(
@@ -467,6 +564,14 @@ func NewFleetServiceHandler(svc FleetServiceHandler, opts ...connect.HandlerOpti
 			fleetServiceSetHostStatusHandler.ServeHTTP(w, r)
 		case FleetServiceRevokeHostProcedure:
 			fleetServiceRevokeHostHandler.ServeHTTP(w, r)
+		case FleetServiceUnfreezeHostProcedure:
+			fleetServiceUnfreezeHostHandler.ServeHTTP(w, r)
+		case FleetServiceGetCAProcedure:
+			fleetServiceGetCAHandler.ServeHTTP(w, r)
+		case FleetServiceRotateCAProcedure:
+			fleetServiceRotateCAHandler.ServeHTTP(w, r)
+		case FleetServiceRetireCAProcedure:
+			fleetServiceRetireCAHandler.ServeHTTP(w, r)
 		case FleetServiceCreateEnrolTokenProcedure:
 			fleetServiceCreateEnrolTokenHandler.ServeHTTP(w, r)
 		case FleetServiceCreateOperatorProcedure:
@@ -516,6 +621,22 @@ func (UnimplementedFleetServiceHandler) SetHostStatus(context.Context, *connect.
 
 func (UnimplementedFleetServiceHandler) RevokeHost(context.Context, *connect.Request[v1.RevokeHostRequest]) (*connect.Response[v1.Host], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("kernwave.v1.FleetService.RevokeHost is not implemented"))
+}
+
+func (UnimplementedFleetServiceHandler) UnfreezeHost(context.Context, *connect.Request[v1.UnfreezeHostRequest]) (*connect.Response[v1.Host], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("kernwave.v1.FleetService.UnfreezeHost is not implemented"))
+}
+
+func (UnimplementedFleetServiceHandler) GetCA(context.Context, *connect.Request[v1.GetCARequest]) (*connect.Response[v1.GetCAResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("kernwave.v1.FleetService.GetCA is not implemented"))
+}
+
+func (UnimplementedFleetServiceHandler) RotateCA(context.Context, *connect.Request[v1.RotateCARequest]) (*connect.Response[v1.GetCAResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("kernwave.v1.FleetService.RotateCA is not implemented"))
+}
+
+func (UnimplementedFleetServiceHandler) RetireCA(context.Context, *connect.Request[v1.RetireCARequest]) (*connect.Response[v1.GetCAResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("kernwave.v1.FleetService.RetireCA is not implemented"))
 }
 
 func (UnimplementedFleetServiceHandler) CreateEnrolToken(context.Context, *connect.Request[v1.CreateEnrolTokenRequest]) (*connect.Response[v1.CreateEnrolTokenResponse], error) {
