@@ -27,7 +27,7 @@ func (d *Driver) CanInstall(ctx context.Context, k fleet.Kernel, files []string,
 	if err != nil {
 		return installError(k, err, "run: dpkg --audit")
 	}
-	if broken := ps.brokenBut(k); len(broken) > 0 {
+	if broken := ps.brokenBut(k, d.leftover(ps, k, running)); len(broken) > 0 {
 		return installError(k, fmt.Errorf("dpkg stopped halfway with %s", strings.Join(broken, ", ")), "run: dpkg --configure -a; apt-get -f install")
 	}
 	if ps.has(k) && !d.unfinished(k) {
@@ -117,7 +117,7 @@ func (d *Driver) Healthy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if broken := ps.brokenBut(fleet.Kernel{}); len(broken) > 0 {
+	if broken := ps.brokenBut(); len(broken) > 0 {
 		return fmt.Errorf("dpkg stopped halfway with %s", strings.Join(broken, ", "))
 	}
 	return nil

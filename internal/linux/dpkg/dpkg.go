@@ -95,6 +95,11 @@ func (d *Driver) Install(ctx context.Context, k fleet.Kernel, files []string, ru
 	if err := d.waitUnlocked(ctx); err != nil {
 		return installError(k, err, "let it finish, then retry the host")
 	}
+	if old := d.leftover(ps, k, running); len(old.Packages) > 0 {
+		if err := d.takeOff(ctx, old, nil); err != nil {
+			return installError(k, fmt.Errorf("a kernel was left half installed: %w", err), "run: dpkg --configure -a; apt-get -f install")
+		}
+	}
 	if err := d.begin(k); err != nil {
 		return installError(k, err, "make /var/lib/kernwave writable")
 	}

@@ -332,12 +332,44 @@ func TestAnInstallationThatWasCutOffIsDoneAgain(t *testing.T) {
 		}
 	}
 	// Another kernel's unfinished installation is no reason to repeat this one's.
-	s.write(unfinishedFile, "other\n")
+	if err := s.d.begin(fleet.Kernel{ID: "other", Packages: []fleet.Package{{Name: "linux-image-other", Version: "1"}}}); err != nil {
+		t.Fatal(err)
+	}
 	s.install(k, files)
 	for _, c := range s.ran {
 		if strings.Contains(c, "--install") {
 			t.Errorf("installed for another kernel's sake: %s", c)
 		}
+	}
+}
+
+// The operation that a power cut interrupted was called off; the next kernel finds what it left behind.
+func TestWhatWasLeftHalfwayOfAnotherKernelIsTakenOff(t *testing.T) {
+	s := newSandbox(t)
+	half, halfFiles := s.deb("linux-image-6.12.9-amd64", "6.12.9-1", "6.12.9-amd64", "")
+	k, files := s.deb("linux-image-6.12.10-amd64", "6.12.10-1", "6.12.10-amd64", "")
+	unpack := func() {
+		t.Helper()
+		if out, err := exec.Command("dpkg", "--root="+s.root, "--unpack", halfFiles[0]).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	unpack()
+	if err := s.d.CanInstall(t.Context(), k, files, running); err == nil || !strings.Contains(err.Error(), "dpkg stopped halfway with "+half.Packages[0].Name) {
+		t.Fatalf("somebody else's half installed package: %v", err)
+	}
+	if err := s.d.begin(half); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.d.CanInstall(t.Context(), k, files, half.Release); err == nil {
+		t.Fatal("the running kernel's packages would be taken off")
+	}
+	s.install(k, files)
+	if ps, err := s.d.packages(t.Context()); err != nil || len(ps) != 1 || !ps.has(k) {
+		t.Errorf("installed are %v, %v; want the new kernel alone", ps, err)
+	}
+	if err := s.d.Healthy(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -85,13 +85,16 @@ func (s status) has(k fleet.Kernel) bool {
 	return len(k.Packages) > 0
 }
 
-// brokenBut lists what dpkg has stopped halfway with, apart from k's own packages, which Install takes up again.
-func (s status) brokenBut(k fleet.Kernel) []string {
+// brokenBut lists what dpkg has stopped halfway with, apart from packages of ks: of the kernel to install, which Install
+// takes up again, and of one that was left halfway, which it takes off.
+func (s status) brokenBut(ks ...fleet.Kernel) []string {
 	var names []string
 	for _, p := range s {
 		own := false
-		for _, q := range k.Packages {
-			own = own || q.Name == p.Name && q.Arch == p.Arch
+		for _, k := range ks {
+			for _, q := range k.Packages {
+				own = own || q.Name == p.Name && q.Arch == p.Arch
+			}
 		}
 		if p.broken() && !own {
 			state := p.State

@@ -1,10 +1,12 @@
 package dpkg
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -18,22 +20,42 @@ import (
 // on the disk, and while it is there, "installed" is not believed.
 const unfinishedFile = "/var/lib/kernwave/installing"
 
-// unfinished says whether an installation of k was begun and may not be on the disk.
-func (d *Driver) unfinished(k fleet.Kernel) bool {
+// begun is the kernel whose installation was begun and may not be on the disk; one without packages if there is none.
+func (d *Driver) begun() fleet.Kernel {
+	var k fleet.Kernel
 	b, err := os.ReadFile(d.path(unfinishedFile))
-	return err == nil && string(b) == mark(k)
+	if err != nil || json.Unmarshal(b, &k) != nil {
+		return fleet.Kernel{}
+	}
+	return k
 }
 
-func mark(k fleet.Kernel) string {
-	s := string(k.ID) + "\n"
-	for _, p := range k.Packages {
-		s += p.Name + " " + p.Version + "\n"
-	}
-	return s
+// unfinished says whether it is k.
+func (d *Driver) unfinished(k fleet.Kernel) bool {
+	b := d.begun()
+	return len(b.Packages) > 0 && b.ID == k.ID && slices.Equal(b.Packages, k.Packages)
 }
 
 func (d *Driver) begin(k fleet.Kernel) error {
-	return durable.Write(d.path(unfinishedFile), []byte(mark(k)), 0o644)
+	b, err := json.Marshal(k)
+	if err != nil {
+		return err
+	}
+	return durable.Write(d.path(unfinishedFile), b, 0o644)
+}
+
+// leftover is what a power cut has left halfway of another kernel than k, which nobody will go on with: its operation
+// was called off meanwhile. It is ours to take off. The running kernel's packages never are.
+func (d *Driver) leftover(ps status, k fleet.Kernel, running string) fleet.Kernel {
+	old := d.begun()
+	if old.Release == running {
+		return fleet.Kernel{}
+	}
+	old.Packages = slices.DeleteFunc(old.Packages, func(p fleet.Package) bool {
+		q, there := ps.find(p.Name, p.Arch)
+		return !there || !q.broken() || slices.ContainsFunc(k.Packages, func(own fleet.Package) bool { return own.Name == p.Name && own.Arch == p.Arch })
+	})
+	return old
 }
 
 // finish puts what was installed on the disk, and then says so.
