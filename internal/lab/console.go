@@ -20,7 +20,8 @@ type Boot struct {
 var (
 	bootLine = regexp.MustCompile(`(?m)^KERNWAVE-LAB boot release=(\S+) id=(\S+) uptime=(\S+) rtc=(\d+)\r?$`)
 	escape   = regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]`)
-	tryLine  = regexp.MustCompile(`Loading Linux (\S+) \.\.\.`)
+	// GRUB says which kernel it loads. systemd-boot does not: there the kernel itself does, in its first line.
+	tryLine = regexp.MustCompile(`Loading Linux (\S+) \.\.\.|Linux version (\S+) \(`)
 )
 
 // parseBoots finds the complete markers in a serial log.
@@ -34,19 +35,28 @@ func parseBoots(log string) []Boot {
 	return out
 }
 
-// parseTries finds the kernels that GRUB loaded, whether they came up or not.
+// parseTries finds the kernels that the boot loader started, whether they came up or not.
 func parseTries(log string) []string {
 	var out []string
 	for _, m := range tryLine.FindAllStringSubmatch(log, -1) {
-		out = append(out, m[1])
+		out = append(out, m[1]+m[2])
 	}
 	return out
+}
+
+// lastTry is where the last of them begins in the log, -1 without one.
+func lastTry(log string) int {
+	at := -1
+	if all := tryLine.FindAllStringIndex(log, -1); len(all) > 0 {
+		at = all[len(all)-1][0]
+	}
+	return at
 }
 
 // halted says what a kernel wrote when it stopped for good, if it did.
 func halted(log string) string {
 	i := strings.LastIndex(log, "---[ end Kernel panic")
-	if i < 0 || strings.Contains(log[i:], "Loading Linux") || strings.Contains(log, "Rebooting in ") && strings.LastIndex(log, "Rebooting in ") > strings.LastIndex(log, "Kernel panic - not syncing") {
+	if i < 0 || tryLine.MatchString(log[i:]) || strings.Contains(log, "Rebooting in ") && strings.LastIndex(log, "Rebooting in ") > strings.LastIndex(log, "Kernel panic - not syncing") {
 		return ""
 	}
 	line, _, _ := strings.Cut(log[i:], "\n")

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,21 +12,22 @@ import (
 
 const (
 	diskSizeMB = 3072
-	rootSizeMB = diskSizeMB - 4 // the start of the disk and the second partition table at its end
+	rootSizeMB = diskSizeMB - 4                        // the start of the disk and the second partition table at its end
+	espStart   = rootStart + rootSizeMB<<20/sectorSize // on UEFI, whose disks are longer by the ESP
 )
 
 // diskIDs are chosen from the image's key, so that the same recipe makes the same boot entries.
-type diskIDs struct{ FS, Partition string }
+type diskIDs struct{ FS, Partition, ESP string }
 
 func newDiskIDs(key string) diskIDs {
 	uuid := func(what string) string {
 		h := hashOf(key, what) + hashOf(what, key)
 		return fmt.Sprintf("%s-%s-4%s-8%s-%s", h[:8], h[8:12], h[12:15], h[15:18], h[18:30])
 	}
-	return diskIDs{FS: uuid("file system"), Partition: uuid("partition")}
+	return diskIDs{FS: uuid("file system"), Partition: uuid("partition"), ESP: uuid("esp")}
 }
 
-// buildDisk makes tmp/disk.qcow2 from root.tar and a kernel: partitions, file system, boot loader. Everything is done
+// buildDisk makes a disk for each loader in tmp from root.tar and a kernel: partitions, file system, boot loader. Everything is done
 // on plain files; nothing is mounted but a /proc that only the chrooted commands see.
 func buildDisk(ctx context.Context, rootTar string, base Kernel, ids diskIDs, tmp string) error {
 	root := filepath.Join(tmp, "root")
@@ -46,8 +48,25 @@ func buildDisk(ctx context.Context, rootTar string, base Kernel, ids diskIDs, tm
 			return err
 		}
 	}
+	for _, l := range Loaders() { // each goes on with what the one before made of the tree
+		if err := buildVariant(ctx, root, l, base, ids, tmp); err != nil {
+			return fmt.Errorf("disk of %s: %w", l, err)
+		}
+	}
+	return os.RemoveAll(root)
+}
+
+// buildVariant makes the disk of one loader's hosts.
+func buildVariant(ctx context.Context, root string, l Loader, base Kernel, ids diskIDs, tmp string) error {
+	esp := filepath.Join(tmp, "esp-"+string(l))
+	if err := os.Mkdir(esp, 0o755); err != nil {
+		return err
+	}
+	if err := adjustRoot(root, esp, l, base, ids); err != nil {
+		return err
+	}
 	raw := filepath.Join(tmp, "disk.raw")
-	if err := partition(ctx, raw, ids); err != nil {
+	if err := partition(ctx, raw, l, ids); err != nil {
 		return err
 	}
 	if _, err := run(ctx, exec.Command(tool("mke2fs"), "-q", "-t", "ext4", "-L", "root", "-U", ids.FS,
@@ -55,35 +74,44 @@ func buildDisk(ctx context.Context, rootTar string, base Kernel, ids diskIDs, tm
 		"-E", fmt.Sprintf("offset=%d,lazy_itable_init=1", rootStart*sectorSize), "-d", root, raw, fmt.Sprintf("%dM", rootSizeMB))); err != nil {
 		return err
 	}
-	grub := filepath.Join(root, "boot/grub/i386-pc")
-	if err := installGRUB(raw, filepath.Join(grub, "boot.img"), filepath.Join(grub, "core.img")); err != nil {
-		return fmt.Errorf("install GRUB: %w", err)
+	if l.uefi() {
+		if err := writeESP(ctx, raw, esp, ids); err != nil {
+			return err
+		}
+	} else {
+		grub := filepath.Join(root, "boot/grub/i386-pc")
+		if err := installGRUB(raw, filepath.Join(grub, "boot.img"), filepath.Join(grub, "core.img")); err != nil {
+			return fmt.Errorf("install GRUB: %w", err)
+		}
 	}
-	if _, err := run(ctx, exec.Command(tool("qemu-img"), "convert", "-O", "qcow2", raw, filepath.Join(tmp, "disk.qcow2"))); err != nil {
+	if _, err := run(ctx, exec.Command(tool("qemu-img"), "convert", "-O", "qcow2", raw, filepath.Join(tmp, imageFile(l)))); err != nil {
 		return err
 	}
-	if err := os.Remove(raw); err != nil {
-		return err
-	}
-	return os.RemoveAll(root)
+	return errors.Join(os.Remove(raw), os.RemoveAll(esp))
 }
 
-func partition(ctx context.Context, raw string, ids diskIDs) error {
+func partition(ctx context.Context, raw string, l Loader, ids diskIDs) error {
+	size := int64(diskSizeMB)
+	table := fmt.Sprintf("label: gpt\n"+
+		"start=%d, size=%d, type=21686148-6449-6E6F-744E-656564454649, name=grub\n"+
+		"start=%d, size=%d, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709, name=root, uuid=%s\n",
+		biosBootStart, biosBootSize, rootStart, rootSizeMB<<20/sectorSize, ids.Partition)
+	if l.uefi() {
+		size += espSizeMB
+		table += fmt.Sprintf("start=%d, size=%d, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, name=esp, uuid=%s\n", espStart, espSizeMB<<20/sectorSize, ids.ESP)
+	}
 	f, err := os.Create(raw)
 	if err != nil {
 		return err
 	}
-	if err := f.Truncate(diskSizeMB << 20); err != nil {
+	if err := f.Truncate(size << 20); err != nil {
 		return err
 	}
 	if err := f.Close(); err != nil {
 		return err
 	}
 	cmd := exec.Command(tool("sfdisk"), "-q", raw)
-	cmd.Stdin = strings.NewReader(fmt.Sprintf("label: gpt\n"+
-		"start=%d, size=%d, type=21686148-6449-6E6F-744E-656564454649, name=grub\n"+
-		"start=%d, size=%d, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709, name=root, uuid=%s\n",
-		biosBootStart, biosBootSize, rootStart, rootSizeMB<<20/sectorSize, ids.Partition))
+	cmd.Stdin = strings.NewReader(table)
 	_, err = run(ctx, cmd)
 	return err
 }
@@ -150,6 +178,9 @@ mkdir -p /boot/grub/i386-pc
 cp /usr/lib/grub/i386-pc/*.mod /usr/lib/grub/i386-pc/*.lst /usr/lib/grub/i386-pc/boot.img /boot/grub/i386-pc/
 grub-mkimage -O i386-pc -p '(,gpt2)/boot/grub' -o /boot/grub/i386-pc/core.img \
 	biosdisk part_gpt ext2 linux normal loadenv serial terminal search search_fs_uuid search_label gzio test echo
+mkdir -p /boot/grub/x86_64-efi
+cp /usr/lib/grub/x86_64-efi/*.mod /usr/lib/grub/x86_64-efi/*.lst /boot/grub/x86_64-efi/
+grub-mkimage -O x86_64-efi -p /EFI/debian -o /boot/grub/core.efi part_gpt fat ext2 normal configfile search search_fs_uuid
 grub-editenv /boot/grub/grubenv create
 dpkg -i /kernel.deb
 rm /kernel.deb

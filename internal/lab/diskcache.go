@@ -32,6 +32,9 @@ func (h *host) makeDisk(ctx context.Context, image string) error {
 		if _, err := run(ctx, cmd); err != nil {
 			return err
 		}
+		if err := h.makeVars(); err != nil {
+			return err
+		}
 	}
 	if !h.spec.FlushCounts {
 		return nil

@@ -36,6 +36,8 @@ type HostSpec struct {
 	Name string // a valid host name
 	// Model is the product name in the host's DMI tables: its hardware model. Empty means "lab".
 	Model string
+	// Loader is its firmware and boot loader. Empty means GRUBOnBIOS.
+	Loader Loader
 	// MemoryMB and CPUs: zero means DefaultMemoryMB and 1.
 	MemoryMB int
 	CPUs     int
@@ -130,6 +132,12 @@ func (f *Fleet) add(ctx context.Context, s HostSpec) error {
 	if s.Model == "" {
 		s.Model = "lab"
 	}
+	if s.Loader == "" {
+		s.Loader = GRUBOnBIOS
+	}
+	if _, err := ParseLoader(string(s.Loader)); err != nil {
+		return &fleet.Error{Op: "add host", Host: fleet.HostID(s.Name), Err: err}
+	}
 	if s.MemoryMB == 0 {
 		s.MemoryMB = DefaultMemoryMB
 	}
@@ -146,7 +154,7 @@ func (f *Fleet) add(ctx context.Context, s HostSpec) error {
 	if err := writePayload(filepath.Join(h.dir, "payload.tar"), s); err != nil {
 		return &fleet.Error{Op: "make payload", Host: fleet.HostID(s.Name), Err: err}
 	}
-	if err := h.makeDisk(ctx, f.im.disk()); err != nil {
+	if err := h.makeDisk(ctx, f.im.disk(s.Loader)); err != nil {
 		return &fleet.Error{Op: "make disk", Host: fleet.HostID(s.Name), Err: err}
 	}
 	f.hosts[s.Name] = h

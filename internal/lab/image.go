@@ -22,6 +22,8 @@ var (
 	diskSource string
 	//go:embed grub.go
 	grubSource string
+	//go:embed esp.go
+	espSource string
 )
 
 // indexAge is how long the choice of kernels is kept before the archive is asked again.
@@ -49,7 +51,7 @@ func (im *Images) Suite() string { return im.suite }
 // Accel is "kvm" or, where that does not really work, "tcg".
 func (im *Images) Accel() string { return im.accel }
 
-func (im *Images) disk() string { return filepath.Join(im.dir, "disk.qcow2") }
+func (im *Images) disk(l Loader) string { return filepath.Join(im.dir, imageFile(l)) }
 
 // Prepare checks the tools, chooses and downloads kernels, and builds the image, or finds all that in the cache. It
 // needs root for the first build only. It installs nothing; what is missing is in the error.
@@ -108,7 +110,7 @@ func Prepare(ctx context.Context, cfg Config) (*Images, error) {
 // build finds or makes the image, in two steps, because a change of the recipe's second half is frequent and cheap.
 func (im *Images) build(ctx context.Context, a *archive) error {
 	rootKey := hashOf(rootfsSource, a.suite, strings.Join(a.lines, "\n"))
-	key := hashOf(rootKey, diskSource, grubSource, guestHash(), im.Base().SHA256)
+	key := hashOf(rootKey, diskSource, grubSource, espSource, guestHash(), im.Base().SHA256)
 	images := filepath.Join(im.cache, "images")
 	im.dir = filepath.Join(images, key)
 	if now := time.Now(); os.Chtimes(im.dir, now, now) == nil { // it is there, and in use

@@ -35,6 +35,7 @@ func qemuArgs(spec HostSpec, accel string, forward map[int]string) []string {
 		"-device", "virtio-rng-pci",
 		"-device", "i6300esb", "-action", "watchdog=reset,panic=none",
 	}
+	a = append(a, firmwareArgs(spec.Loader)...)
 	if accel == "kvm" {
 		return append(a, "-accel", "kvm", "-M", "q35", "-cpu", "host")
 	}

@@ -13,7 +13,7 @@ import (
 // guestPackages is what a guest consists of, beyond Debian's essential packages.
 var guestPackages = []string{
 	"systemd", "systemd-sysv", "udev", "dbus", "kmod", "iproute2", "procps", "apt", "util-linux", "e2fsprogs",
-	"grub-pc-bin", "grub2-common", "linux-base", "initramfs-tools", "busybox-static", "zstd",
+	"grub-pc-bin", "grub-efi-amd64-bin", "grub2-common", "systemd-boot", "linux-base", "initramfs-tools", "busybox-static", "zstd",
 	"qemu-guest-agent", "ca-certificates",
 }
 

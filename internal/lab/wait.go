@@ -30,7 +30,7 @@ func (f *Fleet) Boots(name string) []Boot {
 	return h.boots()
 }
 
-// Tries are the kernels that GRUB loaded, oldest first, whether they came up or not.
+// Tries are the kernels that the boot loader started, oldest first, whether they came up or not.
 func (f *Fleet) Tries(name string) []string {
 	h, err := f.host(name)
 	if err != nil {
@@ -125,14 +125,14 @@ func (f *Fleet) waitLog(ctx context.Context, name, op string, ok func(log string
 // Tail returns the last n lines of a host's serial log.
 func (f *Fleet) Tail(name string, n int) string { return tailOf(f.Console(name), n) }
 
-// Starting says whether a host is between GRUB and the end of its boot.
+// Starting says whether a host is between its boot loader and the end of its boot.
 func (f *Fleet) Starting(name string) bool {
 	h, err := f.host(name)
 	if err != nil {
 		return false
 	}
 	log := h.log()
-	return strings.LastIndex(log, "Loading Linux ") > strings.LastIndex(log, "KERNWAVE-LAB boot ")
+	return lastTry(log) > strings.LastIndex(log, "KERNWAVE-LAB boot ")
 }
 
 // CheckHost returns an error if the fleet has no such host.

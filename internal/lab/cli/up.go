@@ -30,7 +30,7 @@ type wish struct {
 
 func (a *app) up() *cobra.Command {
 	var hosts, types, memory int
-	var forward, faults []string
+	var forward, faults, loaders []string
 	var payload string
 	cmd := &cobra.Command{
 		Use:   "up",
@@ -42,20 +42,27 @@ Inside the hosts, http://` + lab.GuestAddr + `/ is a package repository with the
 updated to, and each forwarded port of ` + lab.GuestAddr + ` leads to an address of this machine.`,
 		Example: `  kernwave-lab up --hosts 4 --types 2 --forward 8443=127.0.0.1:8443
   kernwave-lab up --fault panic="Lab Model B" --types 2
+  kernwave-lab up --loader systemd-boot,grub-uefi --hosts 2
   kernwave-lab up --payload ./root`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if hosts < 1 || types < 1 || memory < 256 {
-				return usageError{errors.New("--hosts and --types start at 1, --memory at 256")}
+			if hosts < 1 || types < 1 || memory < 256 || len(loaders) == 0 {
+				return usageError{errors.New("--hosts and --types start at 1, --memory at 256, --loader names one")}
 			}
 			w := wish{Cache: a.cache, Forward: map[int]string{}}
 			files, err := payloadFiles(payload)
 			if err != nil {
 				return err
 			}
+			for _, l := range loaders {
+				if _, err := lab.ParseLoader(l); err != nil {
+					return usageError{err}
+				}
+			}
 			for i := range hosts {
 				w.Hosts = append(w.Hosts, lab.HostSpec{
 					Name: fmt.Sprintf("lab-%d", i+1), Model: "Lab Model " + modelName(i%types), MemoryMB: memory, Payload: files,
+					Loader: lab.Loader(loaders[i%len(loaders)]),
 				})
 			}
 			for _, f := range forward {
@@ -77,6 +84,7 @@ updated to, and each forwarded port of ` + lab.GuestAddr + ` leads to an address
 	f.IntVar(&hosts, "hosts", 3, "how many hosts")
 	f.IntVar(&types, "types", 1, "how many hardware models they have, in turn")
 	f.IntVar(&memory, "memory", lab.DefaultMemoryMB, "memory of each host, in MB")
+	f.StringSliceVar(&loaders, "loader", []string{string(lab.GRUBOnBIOS)}, "firmware and boot loader of the hosts, in turn: grub-bios, grub-uefi, systemd-boot")
 	f.StringArrayVar(&forward, "forward", nil, "PORT=ADDRESS:PORT leads a port of "+lab.GuestAddr+" to this machine; repeatable")
 	f.StringArrayVar(&faults, "fault", nil, "FAULT[=MODEL] repacks one kernel of the repository: clean, panic, hang, hanglate, emergency, nonet, shortimage, shortmodules; repeatable, oldest update first")
 	f.StringVar(&payload, "payload", "", "folder whose files are put into every host before its services start")
