@@ -49,6 +49,15 @@ func (x *Index) Put(h fleet.HostID, newest fleet.Operation) {
 	x.undone.put(i, !committedForward(newest))
 }
 
+// Drop says that h has no operation any more.
+func (x *Index) Drop(h fleet.HostID) {
+	if i, ok := x.pos[h]; ok {
+		x.open.put(i, false)
+		x.watched.put(i, false)
+		x.undone.put(i, true)
+	}
+}
+
 // Has returns the place of h in the plan.
 func (x *Index) Has(h fleet.HostID) (pos int, ok bool) {
 	pos, ok = x.pos[h]
@@ -57,16 +66,6 @@ func (x *Index) Has(h fleet.HostID) (pos int, ok bool) {
 
 func committedForward(op fleet.Operation) bool {
 	return op.Stage != fleet.RollbackStage && op.Phase == fleet.PhaseCommitted
-}
-
-// AnyOpen says whether a host of the plan has an operation that has not ended.
-func (x *Index) AnyOpen() bool {
-	for _, w := range x.open {
-		if w != 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // set is a set of small numbers, one bit for each.

@@ -138,7 +138,7 @@ func (s *stepper) settle(h PlanHost, op fleet.Operation) {
 	}
 	why := op.Problem.What
 	switch {
-	case Anomalous(op.Problem.Cause):
+	case anomalous(op.Problem.Cause):
 		a := Anomaly{Host: h.ID, Type: h.Type, Operation: op.ID, Stage: op.Stage, Problem: *op.Problem}
 		s.decide(Raise{a})
 		s.hold(h, op, why)
@@ -164,9 +164,9 @@ func (s *stepper) heldWhy(h fleet.HostID) string {
 	return s.r.State.Held[h]
 }
 
-// Anomalous says whether a cause speaks against the kernel or the host, and pauses. The others (a drain that
+// anomalous says whether a cause speaks against the kernel or the host, and pauses. The others (a drain that
 // failed, a refusal, a grant that ran out) happened in service and hold back the one host at most.
-func Anomalous(c fleet.Cause) bool {
+func anomalous(c fleet.Cause) bool {
 	switch c {
 	case fleet.CauseRefused, fleet.CauseDrain, fleet.CauseGrant, fleet.CauseTold:
 		return false
@@ -191,7 +191,7 @@ func (s *stepper) word(op fleet.Operation) (fleet.Word, string) {
 			return fleet.WordCancel, "the rollout is paused: " + st.Paused
 		case s.leftOut(op) != "":
 			return fleet.WordCancel, s.leftOut(op)
-		case op.Problem != nil && Anomalous(op.Problem.Cause):
+		case op.Problem != nil && anomalous(op.Problem.Cause):
 			// Its journal went backwards, say: it must not come to its reboot a second time unasked.
 			return fleet.WordCancel, "it waits for a person: " + op.Problem.What
 		}

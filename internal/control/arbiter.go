@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -38,8 +39,9 @@ func (w *world) carryOutGrant(d grant.Decision) error {
 		}
 		g := store.Grant{ID: id, Operation: d.Operation, Host: d.Host, GivenAt: w.now, ExpiresAt: d.ExpiresAt}
 		w.grants = append(w.grants, g)
+		owner, _ := w.x.openOn(d.Host)
 		return errors.Join(w.tx.PutGrant(g), w.event(store.Event{
-			Kind: "grant.given", Rollout: w.open[d.Host].Owner, Host: d.Host, Operation: d.Operation,
+			Kind: "grant.given", Rollout: owner.Owner, Host: d.Host, Operation: d.Operation,
 			What: fmt.Sprintf("%s may leave service (%s)", d.Host, id),
 		}))
 	case grant.Renew:
@@ -90,7 +92,7 @@ func (w *world) grantView() (grant.View, error) {
 		if err != nil {
 			return v, err
 		}
-		op, open := w.open[g.Host]
+		op, open := w.x.openOn(g.Host)
 		v.Grants = append(v.Grants, grant.Grant{
 			ID: g.ID, Operation: g.Operation, Host: g.Host, ExpiresAt: g.ExpiresAt, Over: over,
 			Used: open && op.ID == g.Operation && !op.Phase.BeforeReboot(),
@@ -104,13 +106,37 @@ func (w *world) grantView() (grant.View, error) {
 			v.Out = append(v.Out, grant.Out{Host: g.Host, Groups: w.groups(v.Budgets, g.Host), Why: why})
 		}
 	}
-	for id, h := range w.hosts {
-		if why := w.out(h); why != "" && !granted[id] {
-			v.Out = append(v.Out, grant.Out{Host: id, Groups: w.groups(v.Budgets, id), Why: why})
+	for id := range w.maybeOut() {
+		if granted[id] {
+			continue
+		}
+		if h := w.hot.Hosts.Get(id); h != nil {
+			if why := w.out(*h); why != "" {
+				v.Out = append(v.Out, grant.Out{Host: id, Groups: w.groups(v.Budgets, id), Why: why})
+			}
 		}
 	}
 	sortOut(v.Out)
 	return v, nil
+}
+
+// maybeOut are the hosts that out can say anything of, and perhaps more.
+func (w *world) maybeOut() map[fleet.HostID]bool {
+	ids := map[fleet.HostID]bool{}
+	if w.rebuild.Open() { // any host may be missing
+		for id := range w.hot.Hosts.All() {
+			ids[id] = true
+		}
+		return ids
+	}
+	maps.Copy(ids, w.x.odd)
+	for id := range w.x.open {
+		if op, _ := w.x.openOn(id); op.Phase != fleet.PhasePlanned && op.Phase != fleet.PhasePreparing && op.Phase != fleet.PhasePrepared {
+			ids[id] = true
+		}
+	}
+	w.c.addAbsent(ids, w.x.unheard, w.now)
+	return ids
 }
 
 // out says why a host counts as out of service for reasons of its own; empty: it does not. Only a person's decision
@@ -135,7 +161,7 @@ func (w *world) out(h fleet.Host) string {
 		return "is not in service: " + h.Now.NotInServiceWhy
 	}
 	// Under a grant it is counted by that. One that left under a grant which this store has forgotten has none.
-	switch op := w.open[h.ID]; op.Phase {
+	switch op, _ := w.x.openOn(h.ID); op.Phase {
 	case "", fleet.PhasePlanned, fleet.PhasePreparing, fleet.PhasePrepared:
 		return ""
 	default:
@@ -145,7 +171,7 @@ func (w *world) out(h fleet.Host) string {
 
 // unfit is why a host must not be granted anything, whatever the budgets say.
 func (w *world) unfit(id fleet.HostID) string {
-	h := w.hosts[id]
+	h, _ := w.host(id)
 	switch {
 	case h.Status != fleet.StatusActive:
 		return "the host is in " + string(h.Status)
@@ -165,7 +191,7 @@ func (w *world) unfit(id fleet.HostID) string {
 
 // over says why a grant is not needed any more; empty: it still is.
 func (w *world) over(g store.Grant) (string, error) {
-	h := w.hosts[g.Host]
+	h, _ := w.host(g.Host)
 	if h.Status != fleet.StatusActive {
 		return fmt.Sprintf("a person has put the host into %s: %s", h.Status, h.StatusWhy), nil
 	}
@@ -176,7 +202,7 @@ func (w *world) over(g store.Grant) (string, error) {
 		return "", nil // nobody knows what it does
 	}
 	silent := !w.c.unheard(g.Host, w.now).IsZero()
-	if op, ok := w.open[g.Host]; ok && op.ID == g.Operation && !op.Phase.Ended() {
+	if op, ok := w.x.openOn(g.Host); ok && op.ID == g.Operation && !op.Phase.Ended() {
 		if op.Phase == fleet.PhasePrepared && !w.now.Before(g.ExpiresAt) && h.Now.InService && !silent {
 			return "ran out before the host left service", nil
 		}
@@ -197,11 +223,11 @@ func (w *world) over(g store.Grant) (string, error) {
 
 // groups says to which group of each budget a host belongs.
 func (w *world) groups(bs []grant.Budget, id fleet.HostID) grant.Groups {
-	h := w.hosts[id]
+	h, _ := w.host(id)
 	g := grant.Groups{}
 	for _, b := range bs {
 		if b.By == operator.BudgetByType {
-			g[b.By] = string(cmp.Or(w.planned[id], h.Type.ID))
+			g[b.By] = string(cmp.Or(w.x.plannedType(id), h.Type.ID))
 		} else {
 			g[b.By] = h.Facts.Labels[b.By[len(operator.BudgetByLabel):]]
 		}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/kernwave/kernwave/fleet"
@@ -75,7 +74,16 @@ func (c *Control) confirm(tx store.Tx, host fleet.HostID, id fleet.OperationID, 
 	if why := c.distrusted(h, now); why != "" {
 		return "the host " + why, nil
 	}
-	o, err := c.loadFor(tx, op, now)
+	w, giveBack, err := c.borrow(tx, now)
+	if err != nil {
+		return "", err
+	}
+	defer giveBack()
+	row, err := tx.Rollout(op.Owner)
+	if err != nil {
+		return "", fmt.Errorf("load rollout %s: %w", op.Owner, err)
+	}
+	o, err := w.loadRollout(row)
 	if err != nil {
 		return "", err
 	}
@@ -84,38 +92,6 @@ func (c *Control) confirm(tx store.Tx, host fleet.HostID, id fleet.OperationID, 
 	}
 	op.ConfirmedAt, gr.ConfirmedAt = now, now
 	return "", errors.Join(tx.PutOperation(op), tx.PutGrant(gr))
-}
-
-// loadFor is op's rollout with as much of the world as the last moment of one host looks at: many hosts ask in the
-// same second, one after another, and each has five of them.
-func (c *Control) loadFor(tx store.Tx, op fleet.Operation, now time.Time) (*openRollout, error) {
-	row, err := tx.Rollout(op.Owner)
-	if err != nil {
-		return nil, fmt.Errorf("load rollout %s: %w", op.Owner, err)
-	}
-	h, err := tx.Host(op.Host)
-	if err != nil {
-		return nil, fmt.Errorf("load host %s: %w", op.Host, err)
-	}
-	w := &world{c: c, tx: tx, r: tx, now: now, hosts: map[fleet.HostID]fleet.Host{h.ID: h}}
-	if why, yes := c.stopped(); yes {
-		w.stopped = why
-	}
-	o := &openRollout{w: w, row: row, ops: map[fleet.HostID][]fleet.Operation{}}
-	o.r.ID = rollout.ID(row.ID)
-	if err := o.decode(); err != nil {
-		return nil, err
-	}
-	ops, err := tx.OperationsOn(h.ID, 0)
-	if err != nil {
-		return nil, fmt.Errorf("load operations on %s: %w", h.ID, err)
-	}
-	for _, one := range slices.Backward(ops) { // oldest first, as a View has them
-		if one.Owner == row.ID {
-			o.ops[h.ID] = append(o.ops[h.ID], one)
-		}
-	}
-	return o, nil
 }
 
 // trialDeadline is the dead-man's time that an operation's owner asked for. A rollout's spec never changes, and its row

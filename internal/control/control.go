@@ -18,8 +18,10 @@ import (
 	"time"
 
 	"github.com/kernwave/kernwave/fleet"
+	"github.com/kernwave/kernwave/grant"
 	"github.com/kernwave/kernwave/internal/operator"
 	"github.com/kernwave/kernwave/internal/store"
+	"github.com/kernwave/kernwave/rollout"
 )
 
 // Config of a control plane. Zero values mean the defaults.
@@ -102,7 +104,11 @@ type Control struct {
 
 	mu         sync.Mutex
 	seen       map[fleet.HostID]time.Time // last check-in since the start
-	unsaved    map[fleet.HostID]time.Time // of them, those not written yet
+	saved      map[fleet.HostID]time.Time // of them, the one that was written last or is in unsaved
+	unsaved    []fleet.HostID             // whose last check-in is to be written
+	gone       map[fleet.HostID]bool      // the silent ones of seen, from goneAt to goneUntil
+	goneAt     time.Time
+	goneUntil  time.Time
 	lastSaved  time.Time
 	lastTick   time.Time
 	storeErr   error
@@ -113,6 +119,10 @@ type Control struct {
 	plans      map[string]planIndex               // of open rollouts
 	others     map[fleet.HostID]fleet.Incarnation // hosts that obey a newer control plane
 	superseded superseded
+
+	// shared guards index, which ticks hand on to each other; see borrow.
+	shared sync.Mutex
+	index  *index
 }
 
 // summary is what Status shows when the store cannot be asked.
@@ -127,13 +137,15 @@ func New(cfg Config, st store.Store, stop Stop, log *slog.Logger) (*Control, err
 	if err := cfg.validate(); err != nil {
 		return nil, &fleet.Error{Op: "configure the control plane", Err: err, Next: "mend the settings and start again"}
 	}
-	return &Control{
+	c := &Control{
 		cfg: cfg, store: st, stop: stop, log: log,
 		poke: make(chan struct{}, 1), started: cfg.Now(),
-		seen: map[fleet.HostID]time.Time{}, unsaved: map[fleet.HostID]time.Time{}, deadlines: map[string]time.Duration{},
+		seen: map[fleet.HostID]time.Time{}, saved: map[fleet.HostID]time.Time{}, gone: map[fleet.HostID]bool{}, deadlines: map[string]time.Duration{},
 		plans: map[string]planIndex{}, others: map[fleet.HostID]fleet.Incarnation{},
 		lines: map[fleet.HostID]*line{},
-	}, nil
+	}
+	c.index = newIndex(c)
+	return c, nil
 }
 
 // Poke says that something changed: tick soon. It never blocks.
@@ -190,8 +202,9 @@ func (c *Control) Run(ctx context.Context) error {
 // when something happens ([Control.Poke]).
 func (c *Control) Tick(ctx context.Context, now time.Time) (next time.Time, err error) {
 	began := c.cfg.Now()
-	idle, err := c.idle(ctx)
-	if err == nil && !idle {
+	l, err := c.look(ctx, now)
+	next = l.next
+	if err == nil && l.due {
 		err = c.store.Update(ctx, func(tx store.Tx) error {
 			next, err = c.decide(tx, now)
 			return err
@@ -209,66 +222,81 @@ func (c *Control) Tick(ctx context.Context, now time.Time) (next time.Time, err 
 	if c.cfg.Ticked != nil {
 		c.cfg.Ticked(c.cfg.Now().Sub(began), err)
 	}
-	if err == nil && !idle && (next.IsZero() || next.Sub(now) > c.cfg.TickEvery) {
+	if err == nil && !l.idle && (next.IsZero() || next.Sub(now) > c.cfg.TickEvery) {
 		next = now.Add(c.cfg.TickEvery) // hosts go silent without an event
 	}
 	return next, err
 }
 
-// idle says whether nothing is open: no rollout, no operation, no grant. It also keeps the numbers for Status.
-func (c *Control) idle(ctx context.Context) (idle bool, err error) {
+// looked is what a tick sees before it writes anything.
+type looked struct {
+	idle bool      // nothing is open: no rollout, no grant, no rebuild
+	due  bool      // there is something to write
+	next time.Time // when there will be, if not now
+}
+
+// look asks the pure rooms, on a snapshot, whether there is anything to decide: most ticks write nothing, and a write
+// transaction costs more than all the rest. It also keeps the numbers for Status.
+func (c *Control) look(ctx context.Context, now time.Time) (l looked, err error) {
 	err = c.store.View(ctx, func(r store.Reader) error {
-		rs, err := r.OpenRollouts()
+		hot, err := r.Hot()
 		if err != nil {
 			return err
 		}
-		gs, err := r.LiveGrants()
+		if c.cfg.From != (fleet.Incarnation{}) && hot.Epoch != c.cfg.From {
+			return store.ErrFenced
+		}
+		w, giveBack, err := c.borrow(r, now)
 		if err != nil {
 			return err
 		}
-		is, err := r.Incidents(false)
-		if err != nil {
-			return err
-		}
-		rb, err := r.Rebuild()
-		if err != nil {
-			return err
-		}
-		idle = len(rs) == 0 && len(gs) == 0 && !rb.Open()
-		if idle { // else load counts them
-			hs, err := r.Hosts()
-			if err != nil {
-				return err
-			}
-			c.count(hs)
-		}
+		defer giveBack()
 		c.mu.Lock()
-		c.status.grants, c.status.incidents = len(gs), len(is)
+		c.status.grants, c.status.incidents = hot.Grants.Len(), hot.Incidents.Len()
 		c.mu.Unlock()
-		return nil
+		if l.idle = hot.Rollouts.Len() == 0 && hot.Grants.Len() == 0 && !hot.Rebuild.Open(); l.idle {
+			return nil
+		}
+		l.due, l.next, err = w.due()
+		return err
 	})
-	return idle, err
+	return l, err
+}
+
+// due says whether decide would write anything, or else when to ask again.
+func (w *world) due() (due bool, next time.Time, err error) {
+	if w.rebuild.Open() && len(w.rebuild.waiting) == 0 {
+		return true, next, nil
+	}
+	for _, o := range w.rollouts {
+		ds, wake := rollout.Step(o, w.now)
+		if len(ds) > 0 || o.reopens() {
+			return true, next, nil
+		}
+		next = sooner(next, wake)
+	}
+	v, err := w.grantView()
+	if err != nil {
+		return false, next, err
+	}
+	ds, wake := grant.Step(v, w.now)
+	return len(ds) > 0, sooner(next, wake), nil
 }
 
 // count keeps the number of hosts for Status.
-func (c *Control) count(hs []fleet.Host) {
-	n := 0
-	for _, h := range hs {
-		if h.Status != fleet.StatusRetired {
-			n++
-		}
-	}
+func (c *Control) count(hosts int) {
 	c.mu.Lock()
-	c.status.hosts = n
+	c.status.hosts = hosts
 	c.mu.Unlock()
 }
 
 // decide steps every open rollout and then the arbiter, and writes what they decide.
 func (c *Control) decide(tx store.Tx, now time.Time) (next time.Time, err error) {
-	w, err := c.load(tx, now)
+	w, giveBack, err := c.borrow(tx, now)
 	if err != nil {
 		return time.Time{}, err
 	}
+	defer giveBack()
 	if err := w.stepRebuild(); err != nil {
 		return time.Time{}, fmt.Errorf("end the rebuild: %w", err)
 	}

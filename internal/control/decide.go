@@ -17,13 +17,16 @@ const ApprovalLife = 90 * 24 * time.Hour
 // stepRollout asks one rollout what should change, and writes it.
 func (w *world) stepRollout(o *openRollout) (wake time.Time, err error) {
 	ds, wake := rollout.Step(o, w.now)
+	if len(ds) > 0 {
+		o.own()
+	}
 	for _, d := range ds {
 		o.r.State.Apply(d, w.now)
 		if err := o.carryOut(d); err != nil {
 			return wake, err
 		}
 	}
-	if len(ds) > 0 || o.row.Open != (o.r.State.Outcome == "" || o.hasOpenOperation()) {
+	if len(ds) > 0 || o.reopens() {
 		return wake, o.save()
 	}
 	return wake, nil
@@ -63,7 +66,9 @@ func (o *openRollout) carryOut(d rollout.Decision) error {
 		if err != nil {
 			return fmt.Errorf("append approval: %w", err)
 		}
-		o.approvals[d.Type] = d.Evidence
+		if err := w.sync(); err != nil {
+			return err
+		}
 		ev.Kind, ev.What, ev.Why = "approval.given", fmt.Sprintf("approved %s for %s", o.r.Plan.Kernel.ID, d.Type), d.Evidence
 	case rollout.Soak:
 		ev.Kind = "stage.soaking"
@@ -94,9 +99,10 @@ func (o *openRollout) want(d rollout.Want) error {
 			return err
 		}
 	}
+	h, _ := o.w.host(d.Host)
 	op := fleet.Operation{
 		ID: id, Host: d.Host, Kind: fleet.KindUpdate, Kernel: kernel, Release: d.Release, Owner: o.row.ID, Stage: d.Stage,
-		Phase: fleet.PhasePlanned, FromRelease: o.w.hosts[d.Host].Now.Release, CreatedAt: o.w.now, PhaseSince: o.w.now,
+		Phase: fleet.PhasePlanned, FromRelease: h.Now.Release, CreatedAt: o.w.now, PhaseSince: o.w.now,
 	}
 	return errors.Join(o.putOperation(op), o.w.event(store.Event{
 		Kind: "operation.wanted", Rollout: o.row.ID, Host: d.Host, Operation: id,

@@ -135,10 +135,11 @@ func (c *Control) WhyHost(ctx context.Context, id fleet.HostID, now time.Time) (
 		if err != nil {
 			return err
 		}
-		w, err := c.load(r, now)
+		w, giveBack, err := c.borrow(r, now)
 		if err != nil {
 			return err
 		}
+		defer giveBack()
 		why.Why, why.Next, err = w.why(h)
 		return err
 	})

@@ -13,15 +13,58 @@ import (
 // Liveness is not state: it lives in memory and is written in batches, for people. After a start every host is
 // silent until it is heard, so nothing is granted on what was true before.
 
-// saveSeenEvery is how often the last check-ins are written. Losing that much of them costs nobody anything.
-const saveSeenEvery = 10 * time.Second
+// saveSeenEvery is the time between two batches of last check-ins, seenAge how old the written one of a host must be
+// before it is written again, saveSeenMost how many are written in one transaction, which others wait for. Losing that
+// much of them costs nobody anything; writing 5,000 hosts' every 30 s would be most of what an idle control plane does.
+const (
+	saveSeenEvery = 10 * time.Second
+	seenAge       = 5 * time.Minute
+	saveSeenMost  = 1000
+)
 
 // heard notes a check-in.
 func (c *Control) heard(h fleet.HostID, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.seen[h] = now
-	c.unsaved[h] = now
+	delete(c.gone, h)
+	if until := now.Add(c.cfg.SilentAfter); until.Before(c.goneUntil) {
+		c.goneUntil = until
+	}
+	if saved, ok := c.saved[h]; !ok || now.Sub(saved) >= seenAge {
+		c.saved[h] = now
+		c.unsaved = append(c.unsaved, h)
+	}
+}
+
+// addAbsent adds the hosts that are silent at now, and those that obey another control plane. never are those that may not have been heard since the start: the
+// ones that were are taken out of it.
+func (c *Control) addAbsent(to, never map[fleet.HostID]bool, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for h := range never {
+		if _, heard := c.seen[h]; heard {
+			delete(never, h)
+		} else {
+			to[h] = true
+		}
+	}
+	// Until goneUntil no other host goes silent, unless time goes backwards.
+	if now.After(c.goneUntil) || now.Before(c.goneAt) {
+		clear(c.gone)
+		c.goneAt, c.goneUntil = now, now.Add(c.cfg.SilentAfter)
+		for h, last := range c.seen {
+			if now.Sub(last) > c.cfg.SilentAfter {
+				c.gone[h] = true
+			} else if until := last.Add(c.cfg.SilentAfter); until.Before(c.goneUntil) {
+				c.goneUntil = until
+			}
+		}
+	}
+	maps.Copy(to, c.gone)
+	for h := range c.others {
+		to[h] = true
+	}
 }
 
 // unheard is since when nothing was heard of h; zero: it is not silent.
@@ -45,21 +88,23 @@ func (c *Control) lastSeen(h fleet.HostID) time.Time {
 	return c.seen[h]
 }
 
-// saveSeen writes the check-ins that have not been written, if it is time.
+// saveSeen writes check-ins that have not been written for long, if it is time.
 func (c *Control) saveSeen(ctx context.Context, now time.Time) error {
 	c.mu.Lock()
-	if len(c.unsaved) == 0 || now.Sub(c.lastSaved) < saveSeenEvery {
+	n := min(len(c.unsaved), saveSeenMost)
+	if n == 0 || now.Sub(c.lastSaved) < saveSeenEvery && !now.Before(c.lastSaved) {
 		c.mu.Unlock()
 		return nil
 	}
-	batch := c.unsaved
-	c.unsaved = map[fleet.HostID]time.Time{}
-	c.lastSaved = now
+	hosts, batch := c.unsaved[:n:n], make(map[fleet.HostID]time.Time, n)
+	for _, h := range hosts {
+		batch[h] = c.seen[h]
+	}
+	c.unsaved, c.lastSaved = c.unsaved[n:], now
 	c.mu.Unlock()
 	if err := c.store.Update(ctx, func(tx store.Tx) error { return tx.PutLastSeen(batch) }); err != nil {
 		c.mu.Lock()
-		maps.Copy(batch, c.unsaved) // newer ones win
-		c.unsaved = batch
+		c.unsaved = append(hosts, c.unsaved...)
 		c.mu.Unlock()
 		return fmt.Errorf("save last check-ins: %w", err)
 	}

@@ -34,7 +34,7 @@ func SettleMove(ctx context.Context, st store.Store, start store.Start, now time
 			return fmt.Errorf("load rollouts: %w", err)
 		}
 		for _, row := range rows {
-			o := &openRollout{w: w, row: row, ops: map[fleet.HostID][]fleet.Operation{}}
+			o := &openRollout{w: w, row: row}
 			if err := o.decode(); err != nil {
 				return err
 			}

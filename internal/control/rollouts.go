@@ -67,10 +67,7 @@ func (c *Control) plan(r store.Reader, who string, asked operator.RolloutSpec, i
 			chosen = append(chosen, h)
 		}
 	}
-	known, err := approvals(r, k, now)
-	if err != nil {
-		return nil, err
-	}
+	known, _ := approvals(w.hot.Approvals, k.Checksum(), now)
 	plan, err := rollout.MakePlan(spec, k, chosen, func(t fleet.HostTypeID) bool { _, ok := known[t]; return ok }, k.Checksum())
 	if err != nil {
 		return nil, refusedAs(err)
@@ -80,8 +77,9 @@ func (c *Control) plan(r store.Reader, who string, asked operator.RolloutSpec, i
 			return nil, invalid(op, fmt.Errorf("leave out: the selection has no host type %q", t), "see the types with: kernwave rollout plan")
 		}
 	}
-	o := &openRollout{w: w, ops: map[fleet.HostID][]fleet.Operation{}, approvals: known}
+	o := &openRollout{w: w, mine: true}
 	o.r = rollout.Rollout{ID: rollout.ID(id), Spec: spec, Plan: plan, State: rollout.Begin(spec, plan, who, now)}
+	o.t = &tracked{r: o.r, checksum: k.Checksum(), x: rollout.NewIndex(plan)}
 	o.row = store.Rollout{ID: id, Kernel: k.ID, Open: true, CreatedBy: who, CreatedAt: now}
 	return o, nil
 }
@@ -182,10 +180,11 @@ func (c *Control) ChangeRollout(ctx context.Context, who string, ch operator.Cha
 		if err != nil {
 			return err
 		}
-		w, err := c.load(tx, now)
+		w, giveBack, err := c.borrow(tx, now)
 		if err != nil {
 			return err
 		}
+		defer giveBack()
 		o := w.find(row.ID)
 		if o == nil { // ended; a rollback opens it again
 			if o, err = w.loadRollout(row); err != nil {
@@ -195,6 +194,7 @@ func (c *Control) ChangeRollout(ctx context.Context, who string, ch operator.Cha
 		}
 		a := rollout.Action{Kind: rollout.ActionKind(ch.Action), Host: ch.Host, Type: ch.Type, Who: who, Why: ch.Why}
 		ended := o.r.State.Outcome != ""
+		o.own()
 		if err := o.r.Act(a, now); err != nil {
 			return refusedAs(err)
 		}
@@ -268,9 +268,8 @@ func (o *openRollout) withdrawApprovals(a rollout.Action) error {
 		})); err != nil {
 			return err
 		}
-		delete(o.approvals, ap.Type)
 	}
-	return nil
+	return o.w.sync()
 }
 
 // Rollout shows one.
@@ -289,10 +288,11 @@ func (c *Control) Rollouts(ctx context.Context, now time.Time) (out []operator.R
 		if err != nil {
 			return err
 		}
-		w, err := c.load(r, now)
+		w, giveBack, err := c.borrow(r, now)
 		if err != nil {
 			return err
 		}
+		defer giveBack()
 		for _, row := range rows {
 			o, err := w.loadRollout(row)
 			if err != nil {
@@ -310,10 +310,11 @@ func (c *Control) showRollout(r store.Reader, id string, now time.Time, hosts bo
 	if err != nil {
 		return operator.Rollout{}, err
 	}
-	w, err := c.load(r, now)
+	w, giveBack, err := c.borrow(r, now)
 	if err != nil {
 		return operator.Rollout{}, err
 	}
+	defer giveBack()
 	o, err := w.loadRollout(row)
 	if err != nil {
 		return operator.Rollout{}, err

@@ -51,8 +51,12 @@ func (o *openRollout) show(hosts bool) operator.Rollout {
 	for i, t := range p.Types {
 		types[t.ID] = i
 		out.Types = append(out.Types, operator.Type{
-			ID: t.ID, Description: t.Description, Hosts: t.Hosts, Canaries: t.Canaries, Approval: o.approvals[t.ID], LeftOut: st.LeftOut[t.ID],
+			ID: t.ID, Description: t.Description, Hosts: t.Hosts, Canaries: t.Canaries, LeftOut: st.LeftOut[t.ID],
 		})
+	}
+	approved := o.t.approvals(o.w.hot.Approvals, o.w.now)
+	for i := range out.Types {
+		out.Types[i].Approval = approved[out.Types[i].ID]
 	}
 	for _, h := range p.Hosts {
 		rh := o.showHost(h)
@@ -83,7 +87,7 @@ func (o *openRollout) waitsFor() string {
 func (o *openRollout) showHost(h rollout.PlanHost) operator.RolloutHost {
 	st := o.r.State
 	rh := operator.RolloutHost{ID: h.ID, Type: h.Type, Stage: h.Stage, State: "waiting"}
-	if ops := o.ops[h.ID]; len(ops) > 0 {
+	if ops := o.t.on(h.ID); len(ops) > 0 {
 		op := ops[len(ops)-1]
 		rh.Operation = &op
 		if op.Phase == fleet.PhaseCommitted && op.Stage == fleet.RollbackStage {
@@ -115,10 +119,11 @@ func (c *Control) Budgets(ctx context.Context, now time.Time) (bs []operator.Bud
 		if bs, err = budgets(r); err != nil {
 			return err
 		}
-		w, err := c.load(r, now)
+		w, giveBack, err := c.borrow(r, now)
 		if err != nil {
 			return err
 		}
+		defer giveBack()
 		v, err := w.grantView()
 		if err != nil {
 			return err

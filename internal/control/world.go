@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/kernwave/kernwave/fleet"
@@ -11,7 +13,7 @@ import (
 	"github.com/kernwave/kernwave/rollout"
 )
 
-// world is what one tick looks at. Decisions change it together with the rows, so that the arbiter sees what the
+// world is what one tick looks at. Decisions change the rows, and it follows them, so that the arbiter sees what the
 // rollouts have just decided.
 type world struct {
 	c       *Control
@@ -21,91 +23,133 @@ type world struct {
 	stopped string
 	rebuild rebuildView
 
-	hosts    map[fleet.HostID]fleet.Host
-	open     map[fleet.HostID]fleet.Operation // the open operation of each host
+	hot      *store.Hot
+	x        *index // nil in a world that only writes
 	rollouts []*openRollout
 	grants   []store.Grant
-	// planned is the type under which an open rollout planned a host. The budget keeps to it: a new kernel may name a
-	// driver anew, and a type that splits in the middle of a wave must not double its budget.
-	planned map[fleet.HostID]fleet.HostTypeID
 }
 
 // openRollout is one rollout with what its Step looks at. It implements rollout.View.
 type openRollout struct {
-	w         *world
-	row       store.Rollout
-	r         rollout.Rollout
-	ops       map[fleet.HostID][]fleet.Operation
-	approvals map[fleet.HostTypeID]string
+	w    *world
+	row  store.Rollout
+	r    rollout.Rollout // State is the index's until own
+	t    *tracked
+	mine bool
 }
 
-var _ rollout.View = (*openRollout)(nil)
+var _ rollout.Indexed = (*openRollout)(nil)
 
-// load reads what a tick needs. In a look-only world the caller passes a Reader that is no Tx.
+// load reads what a tick needs, from scratch. In a look-only world the caller passes a Reader that is no Tx.
 func (c *Control) load(r store.Reader, now time.Time) (*world, error) {
-	w := &world{c: c, r: r, now: now, hosts: map[fleet.HostID]fleet.Host{}, open: map[fleet.HostID]fleet.Operation{},
-		planned: map[fleet.HostID]fleet.HostTypeID{}}
+	return c.loadWith(newIndex(c), r, now)
+}
+
+// borrow is load with the index of the tick before, for what happens all the time. The caller gives it back when the
+// world is not looked at any more. Where somebody else has it, this one is from scratch: slower, and the same.
+func (c *Control) borrow(r store.Reader, now time.Time) (w *world, giveBack func(), err error) {
+	x, giveBack := newIndex(c), func() {}
+	if c.shared.TryLock() {
+		x, giveBack = c.index, c.shared.Unlock
+	}
+	if w, err = c.loadWith(x, r, now); err != nil {
+		giveBack()
+		return nil, nil, err
+	}
+	return w, giveBack, nil
+}
+
+func (c *Control) loadWith(x *index, r store.Reader, now time.Time) (*world, error) {
+	hot, err := r.Hot()
+	if err != nil {
+		return nil, fmt.Errorf("load the state: %w", err)
+	}
+	if err := x.follow(hot); err != nil {
+		return nil, err
+	}
+	w := &world{c: c, r: r, now: now, hot: hot, x: x}
 	w.tx, _ = r.(store.Tx)
 	if why, yes := c.stopped(); yes {
 		w.stopped = why
 	}
-	hosts, err := r.Hosts()
-	if err != nil {
-		return nil, fmt.Errorf("load hosts: %w", err)
+	c.count(x.hosts)
+	var hosts []fleet.Host
+	if hot.Rebuild.Open() {
+		if hosts, err = r.Hosts(); err != nil {
+			return nil, fmt.Errorf("load hosts: %w", err)
+		}
 	}
-	c.count(hosts)
-	rb, err := r.Rebuild()
-	if err != nil {
-		return nil, fmt.Errorf("load the rebuild: %w", err)
-	}
-	w.rebuild = c.rebuilding(rb, hosts, now)
+	w.rebuild = c.rebuilding(hot.Rebuild, hosts, now)
 	c.sayRebuild(w.rebuild)
-	for _, h := range hosts {
-		w.hosts[h.ID] = h
-	}
-	ops, err := r.OpenOperations()
-	if err != nil {
-		return nil, fmt.Errorf("load operations: %w", err)
-	}
-	for _, o := range ops {
-		w.open[o.Host] = o
-	}
-	if w.grants, err = r.LiveGrants(); err != nil {
-		return nil, fmt.Errorf("load grants: %w", err)
-	}
-	rows, err := r.OpenRollouts()
-	if err != nil {
-		return nil, fmt.Errorf("load rollouts: %w", err)
-	}
-	for _, row := range rows {
-		one, err := w.loadRollout(row)
-		if err != nil {
-			return nil, err
-		}
-		w.rollouts = append(w.rollouts, one)
-		for _, h := range one.r.Plan.Hosts {
-			w.planned[h.ID] = h.Type
-		}
+	w.grants = store.Sorted(hot.Grants, nil)
+	for _, t := range x.order {
+		w.rollouts = append(w.rollouts, w.openRollout(t))
 	}
 	return w, nil
 }
 
-// loadRollout reads one rollout's plan, state, operations and approvals.
+func (w *world) openRollout(t *tracked) *openRollout {
+	return &openRollout{w: w, row: t.n.Row, r: t.r, t: t}
+}
+
+// sync follows what this transaction has just written.
+func (w *world) sync() error {
+	if w.x == nil {
+		return nil
+	}
+	hot, err := w.tx.Hot()
+	if err != nil {
+		return err
+	}
+	if err := w.x.follow(hot); err != nil {
+		return err
+	}
+	w.hot = hot
+	for _, o := range w.rollouts { // one that was just opened has its place in the index now
+		if t := w.x.rollouts[o.row.ID]; t != nil {
+			o.t = t
+		}
+	}
+	return nil
+}
+
+// host returns a host as it is now; the zero Host: there is none.
+func (w *world) host(id fleet.HostID) (h fleet.Host, ok bool) {
+	if p := w.hot.Hosts.Get(id); p != nil {
+		return *p, true
+	}
+	return h, false
+}
+
+// loadRollout reads one rollout's plan, state, operations and approvals, open or not.
 func (w *world) loadRollout(row store.Rollout) (*openRollout, error) {
-	o := &openRollout{w: w, row: row, ops: map[fleet.HostID][]fleet.Operation{}}
-	o.r.ID = rollout.ID(row.ID)
-	if err := o.decode(); err != nil {
+	if t := w.x.rollouts[row.ID]; t != nil {
+		return w.openRollout(t), nil
+	}
+	t, err := track(store.Numbered[store.Rollout]{Row: row})
+	if err != nil {
 		return nil, err
 	}
 	ops, err := w.r.OperationsOf(row.ID)
 	if err != nil {
 		return nil, fmt.Errorf("load operations of rollout %s: %w", row.ID, err)
 	}
-	for _, op := range ops {
-		o.ops[op.Host] = append(o.ops[op.Host], op)
+	for i, op := range ops {
+		t.put(int64(i), op)
 	}
-	o.approvals, err = approvals(w.r, o.r.Plan.Kernel, w.now)
-	return o, err
+	return w.openRollout(t), nil
+}
+
+// own gives o a state that it may change: the index's says what the row says.
+func (o *openRollout) own() {
+	if o.mine {
+		return
+	}
+	o.mine = true
+	st := &o.r.State
+	st.Stages = slices.Clone(st.Stages)
+	st.LeftOut, st.Skipped = maps.Clone(st.LeftOut), maps.Clone(st.Skipped)
+	st.Held, st.Settled = maps.Clone(st.Held), maps.Clone(st.Settled)
 }
 
 // decode reads spec, plan and state out of the row.
@@ -116,44 +160,35 @@ func (o *openRollout) decode() error {
 	return nil
 }
 
-// approvals lists the types for which k is approved at now, with the evidence.
-func approvals(r store.Reader, k fleet.Kernel, now time.Time) (map[fleet.HostTypeID]string, error) {
-	as, err := r.Approvals(k.Checksum())
-	if err != nil {
-		return nil, fmt.Errorf("load approvals of kernel %s: %w", k.ID, err)
-	}
-	out := map[fleet.HostTypeID]string{}
-	for _, a := range as {
-		if a.TypeKeyVersion == fleet.TypeKeyVersion && (a.Until.IsZero() || now.Before(a.Until)) {
-			out[a.Type] = fmt.Sprintf("%s (%s, %s)", a.Evidence, a.By, a.At.UTC().Format("2006-01-02"))
-		}
-	}
-	return out, nil
-}
-
 func (o *openRollout) Rollout() *rollout.Rollout                   { return &o.r }
+func (o *openRollout) Index() *rollout.Index                       { return o.t.x }
 func (o *openRollout) Stopped() string                             { return o.w.stopped }
-func (o *openRollout) Operations(h fleet.HostID) []fleet.Operation { return o.ops[h] }
+func (o *openRollout) Operations(h fleet.HostID) []fleet.Operation { return o.t.on(h) }
 func (o *openRollout) Approved(t fleet.HostTypeID) (string, bool) {
-	e, ok := o.approvals[t]
+	e, ok := o.t.approvals(o.w.hot.Approvals, o.w.now)[t]
 	return e, ok
 }
 
 func (o *openRollout) Host(id fleet.HostID) rollout.HostNow {
-	h, ok := o.w.hosts[id]
-	if !ok {
+	h := o.w.hot.Hosts.Get(id)
+	if h == nil {
 		return rollout.HostNow{Status: fleet.StatusRetired}
 	}
 	now := rollout.HostNow{
 		Status: h.Status, Unheard: o.w.c.unheard(id, o.w.now), InService: h.Now.InService,
 		NotInServiceWhy: h.Now.NotInServiceWhy, Parked: h.Now.Parked, Release: h.Now.Release,
 		Default: h.Facts.Boot.Default, Type: h.Type.ID,
-		Distrusted: o.w.c.distrusted(h, o.w.now),
+		Distrusted: o.w.c.distrusted(*h, o.w.now),
 	}
-	if op, ok := o.w.open[id]; ok && op.Owner != o.row.ID {
+	if op, ok := o.w.x.openOn(id); ok && op.Owner != o.row.ID {
 		now.BusyWith = op.Owner
 	}
 	return now
+}
+
+// reopens says whether the row says wrongly whether the rollout is open.
+func (o *openRollout) reopens() bool {
+	return o.row.Open != (o.r.State.Outcome == "" || o.hasOpenOperation())
 }
 
 // save writes the rollout's state. It stays open as long as one of its operations is.
@@ -169,36 +204,25 @@ func (o *openRollout) saveAs(open bool) error {
 	if o.row.State, err = json.Marshal(st); err != nil {
 		return fmt.Errorf("encode rollout %s: %w", o.row.ID, err)
 	}
-	return o.w.tx.PutRollout(o.row)
+	if err := o.w.tx.PutRollout(o.row); err != nil {
+		return err
+	}
+	return o.w.sync()
 }
 
-func (o *openRollout) hasOpenOperation() bool {
-	for _, ops := range o.ops {
-		if !ops[len(ops)-1].Phase.Ended() {
-			return true
-		}
-	}
-	return false
-}
+func (o *openRollout) hasOpenOperation() bool { return o.t.open > 0 }
 
 // putOperation writes an operation and keeps the world in step.
 func (o *openRollout) putOperation(op fleet.Operation) error {
 	if err := o.w.tx.PutOperation(op); err != nil {
 		return fmt.Errorf("write operation %s: %w", op.ID, err)
 	}
-	ops := o.ops[op.Host]
-	if n := len(ops); n > 0 && ops[n-1].ID == op.ID {
-		ops[n-1] = op
-	} else {
-		o.ops[op.Host] = append(ops, op)
-	}
-	o.w.open[op.Host] = op
-	return nil
+	return o.w.sync()
 }
 
 // operation returns the newest operation of a host in this rollout.
 func (o *openRollout) operation(h fleet.HostID) fleet.Operation {
-	ops := o.ops[h]
+	ops := o.t.on(h)
 	return ops[len(ops)-1]
 }
 
