@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -56,6 +57,31 @@ func TestHotRowsAfterFaults(t *testing.T) {
 	})
 	if failed == 0 {
 		t.Error("no update failed")
+	}
+}
+
+// TestHotRowsAreReadOnce: once they are read, no write makes anybody read them again, whatever it writes.
+func TestHotRowsAreReadOnce(t *testing.T) {
+	s := open(t, t.TempDir(), Options{Rand: rand.Reader, unsynced: true})
+	begin(t, s)
+	for i, write := range []func(store.Tx) error{
+		func(tx store.Tx) error { return tx.PutHost(fleet.Host{ID: "a"}) },
+		func(tx store.Tx) error { _, err := tx.AppendEvent(store.Event{Kind: "k"}); return err },
+		func(tx store.Tx) error { return tx.PutLastSeen(map[fleet.HostID]time.Time{"a": time.Unix(1, 0)}) },
+		func(tx store.Tx) error { _, err := tx.NextID("r"); return err },
+		func(tx store.Tx) error { return nil },
+	} {
+		if err := s.Update(t.Context(), write); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.View(t.Context(), func(r store.Reader) error {
+			if r.(*reader).hot == nil {
+				t.Errorf("after write %d the hot rows are not known", i)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

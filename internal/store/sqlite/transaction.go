@@ -146,6 +146,9 @@ func (w *writer) raise() error {
 	if !w.wrote {
 		return nil
 	}
+	if w.hot == nil { // it wrote nothing that is hot, so what was known before is right after it
+		w.hot = w.store.known(w.at)
+	}
 	w.at.writes++
 	if _, err := w.tx.exec(w.ctx, "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
 		metaWrites, w.at.writes); err != nil {
