@@ -21,6 +21,7 @@ import (
 
 	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/api"
+	"github.com/kernwave/kernwave/internal/backup"
 	"github.com/kernwave/kernwave/internal/control"
 	"github.com/kernwave/kernwave/internal/stop"
 	"github.com/kernwave/kernwave/internal/store"
@@ -46,6 +47,11 @@ func Serve(ctx context.Context, cfg ServerConfig, log *slog.Logger) (err error) 
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return &fleet.Error{Op: "open the data directory", Err: err, Next: "choose a directory with --data that can be written"}
 	}
+	if finished, err := backup.Finish(cfg.Dir); err != nil {
+		return err
+	} else if finished {
+		log.WarnContext(ctx, "a restore that was cut short was finished", "data", cfg.Dir)
+	}
 	metrics := api.NewMetrics(Version())
 	db, err := sqlite.Open(cfg.Dir, sqlite.Options{Rand: rand.Reader, Fault: cfg.Fault})
 	if err != nil {
@@ -65,6 +71,7 @@ func Serve(ctx context.Context, cfg ServerConfig, log *slog.Logger) (err error) 
 	}
 	defer ln.Close() // a second close, after Run's, changes nothing
 	cfg.Control.From = start.Incarnation
+	cfg.Control.Halt = func(who, why string, at time.Time) error { return halt.Set(stop.Order{Who: who, Why: why, At: at}) }
 	cfg.Control.Ticked = func(took time.Duration, _ error) { metrics.Tick(took) }
 	ctl, err := control.New(cfg.Control, st, halt, log)
 	if err != nil {
@@ -101,14 +108,11 @@ func begin(ctx context.Context, st store.Store, halt *stop.Stop, cfg ServerConfi
 		return start, err
 	}
 	log.WarnContext(ctx, "the store was restored or cloned; everything is stopped", "why", start.Moved,
-		"next", "compare kernwave hosts with what is true, then: kernwave stop lift")
+		"next", "kernwave status says which hosts have told what they did; then: kernwave stop lift")
 	if err := halt.Set(stop.Order{Who: "control plane", Why: start.Moved, At: time.Now()}); err != nil {
 		return start, err
 	}
-	return start, st.Update(ctx, func(tx store.Tx) error {
-		_, err := tx.AppendEvent(store.Event{At: time.Now(), Who: "control", Kind: "stop.set", What: "everything is stopped", Why: start.Moved})
-		return errors.Join(err, tx.SettleMove())
-	})
+	return start, control.SettleMove(ctx, st, start, time.Now())
 }
 
 // placeOf says where a data directory lies: a copy of it, or of its disk, lies elsewhere.

@@ -64,8 +64,9 @@ func statusFrom(p *kwv1.GetStatusResponse, server string) statusAnswer {
 		Server: server, Build: p.GetVersion(), Incarnation: p.GetIncarnation(), Term: p.GetTerm(), Stopped: p.GetStopped(),
 		Operator: p.GetOperator(), Role: p.GetRole(), Rollouts: []operator.Rollout{},
 		Status: operator.Status{
-			Hosts: int(p.GetHosts()), Silent: int(p.GetSilent()), LiveGrants: int(p.GetLiveGrants()),
+			Hosts: int(p.GetHosts()), Silent: int(p.GetSilent()), Frozen: int(p.GetFrozen()), LiveGrants: int(p.GetLiveGrants()),
 			OpenIncidents: int(p.GetOpenIncidents()), LastTick: wire.TimeFromProto(p.GetLastTick()), StoreError: p.GetStoreError(),
+			Rebuild: wire.RebuildFromProto(p.GetRebuild()), Superseded: p.GetSuperseded(),
 		},
 	}
 }
@@ -83,9 +84,18 @@ func (a *app) printStatus(v statusAnswer) error {
 	} else {
 		s.line("stopped", "no")
 	}
+	if v.Superseded != "" {
+		s.line("superseded", p.bad(clean(v.Superseded)))
+	}
+	if v.Rebuild != nil {
+		s.line("rebuild", p.warn(clean(v.Rebuild.String())))
+	}
 	hosts := count(v.Hosts, "host")
 	if v.Silent > 0 {
 		hosts += ", " + p.warn(fmt.Sprintf("%d silent", v.Silent))
+	}
+	if v.Frozen > 0 {
+		hosts += ", " + p.bad(fmt.Sprintf("%d frozen", v.Frozen))
 	}
 	s.line("fleet", hosts)
 	s.line("grants", fmt.Sprintf("%d live", v.LiveGrants))
@@ -113,6 +123,8 @@ func (a *app) printStatus(v statusAnswer) error {
 		return err
 	}
 	switch {
+	case v.Rebuild != nil && v.Rebuild.Reported < v.Rebuild.Hosts:
+		a.note("", "wait for the hosts; decide on those that will not come: kernwave host maintenance HOST --why …")
 	case v.Stopped != "":
 		a.note("", "kernwave stop lift, when it may go on")
 	case v.OpenIncidents > 0:

@@ -10,6 +10,7 @@ import (
 
 func (a *app) stopCommand() *cobra.Command {
 	var why, liftWhy string
+	var force bool
 	cmd := &cobra.Command{
 		Use: "stop", Short: "stop everything, now, until the stop is lifted",
 		Long: `Stops every rollout at once: no grant is given, and no host is told that it may reboot. Hosts in
@@ -45,13 +46,16 @@ and survives a restart of the control plane, until it is lifted.`,
 	whyFlag(cmd, &why, true)
 	lift := &cobra.Command{
 		Use: "lift", Short: "lift the stop: rollouts that are running go on", Args: arguments(),
+		Long: `Lifts the stop. After a restore it is refused until every active host has told its journal, or
+a person has put it into maintenance or retired it. With --force it is lifted at once: hosts
+that are still waited for then count as out of service, and are granted nothing.`,
 		Example: `  kernwave stop lift --why "the errors had another cause"`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.connect()
 			if err != nil {
 				return err
 			}
-			if _, err := call(cmd.Context(), a, c.fleet.LiftStop, &kwv1.LiftStopRequest{Why: liftWhy}); err != nil {
+			if _, err := call(cmd.Context(), a, c.fleet.LiftStop, &kwv1.LiftStopRequest{Why: liftWhy, Force: force}); err != nil {
 				return err
 			}
 			if a.json() {
@@ -64,6 +68,7 @@ and survives a restart of the control plane, until it is lifted.`,
 		},
 	}
 	whyFlag(lift, &liftWhy, false)
+	lift.Flags().BoolVar(&force, "force", false, "also while hosts are waited for after a restore, or another control plane is obeyed")
 	cmd.AddCommand(lift)
 	return cmd
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -28,13 +29,11 @@ type Mark struct {
 
 // Content is what a copy holds, for people and for whoever puts it back.
 type Content struct {
-	Schema       int               `json:"schema"`
-	Epoch        fleet.Incarnation `json:"-"`
-	Incarnation  uint64            `json:"incarnation"`
-	Term         uint64            `json:"term"`
-	Hosts        int               `json:"hosts"`
-	OpenRollouts int               `json:"open_rollouts"`
-	Events       int64             `json:"events"` // the number of the last one
+	Schema       int
+	Epoch        fleet.Incarnation
+	Hosts        int
+	OpenRollouts int
+	LastEvent    int64 // its number
 }
 
 // Backup is [Copy], and marks the copy: it begins in a new incarnation, with everything stopped, without anybody having
@@ -60,14 +59,43 @@ func Backup(ctx context.Context, dir, file string, m Mark) (c Content, err error
 	row := db.QueryRowContext(ctx, `SELECT (SELECT user_version FROM pragma_user_version),
 		coalesce((SELECT value FROM meta WHERE key = 'epoch'), '{}'), (SELECT count(*) FROM host),
 		(SELECT count(*) FROM rollout WHERE open = 1), coalesce((SELECT max(seq) FROM event), 0)`)
-	if err := row.Scan(&c.Schema, &epoch, &c.Hosts, &c.OpenRollouts, &c.Events); err != nil {
+	if err := row.Scan(&c.Schema, &epoch, &c.Hosts, &c.OpenRollouts, &c.LastEvent); err != nil {
 		return c, fmt.Errorf("look into the copy %s: %w", file, err)
 	}
 	if err := json.Unmarshal([]byte(epoch), &c.Epoch); err != nil {
 		return c, fmt.Errorf("look into the copy %s: %w", file, err)
 	}
-	c.Incarnation, c.Term = c.Epoch.Incarnation, c.Epoch.Term
 	return c, nil
+}
+
+// Epoch reads what the store in dir began with last, whoever has it open.
+func Epoch(ctx context.Context, dir string) (e fleet.Incarnation, err error) {
+	path := filepath.Join(dir, fileName)
+	if _, err := os.Stat(path); err != nil {
+		return e, err
+	}
+	db, err := sql.Open("sqlite", dsn(path, "FULL"))
+	if err != nil {
+		return e, fmt.Errorf("open %s: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	var row string
+	if err := db.QueryRowContext(ctx, "SELECT coalesce((SELECT value FROM meta WHERE key = ?), '{}')", metaEpoch).Scan(&row); err != nil {
+		return e, fmt.Errorf("read the epoch of %s: %w", path, err)
+	}
+	return e, json.Unmarshal([]byte(row), &e)
+}
+
+// Outbid makes the store in dir, which nobody has open, begin above an incarnation when it begins as restored.
+func Outbid(ctx context.Context, dir string, incarnation uint64) (err error) {
+	db, err := sql.Open("sqlite", "file:"+escaped(filepath.Join(dir, fileName))+"?_pragma=journal_mode(DELETE)&_pragma=synchronous(FULL)")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	_, err = db.ExecContext(ctx, `INSERT INTO meta (key, value) VALUES (?, ?)
+		ON CONFLICT (key) DO UPDATE SET value = max(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))`, metaObeyed, fmt.Sprint(incarnation))
+	return err
 }
 
 // Schema is the newest version that this program knows.
