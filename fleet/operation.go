@@ -143,6 +143,13 @@ type Operation struct {
 	Trial *Trial `json:"trial,omitempty"`
 }
 
+// NotGone says whether the host, whose boot is bootID, has not left that boot for the operation yet: it can still be
+// called off without a reboot. An agent that was restarted between its yes and its reboot says rebooting, and asks
+// again on the boot that it began on.
+func (o Operation) NotGone(bootID string) bool {
+	return o.Phase.BeforeReboot() || o.Phase == PhaseRebooting && bootID != "" && o.FromBootID == bootID
+}
+
 // RollbackStage is the stage of operations that bring the previous kernel back.
 const RollbackStage = -1
 

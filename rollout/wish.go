@@ -34,8 +34,22 @@ func (s *stepper) wishes(op fleet.Operation) bool {
 
 // MayReboot answers the last-moment question for an operation of this rollout: empty means yes.
 func MayReboot(v View, id fleet.OperationID, host fleet.HostID) (whyNot string) {
+	return mayReboot(v, id, host, false)
+}
+
+// MayRebootAgain is MayReboot for a host that had its yes, said that it was rebooting, and has not: its agent was
+// restarted in between, and asks again on the same boot.
+func MayRebootAgain(v View, id fleet.OperationID, host fleet.HostID) (whyNot string) {
+	return mayReboot(v, id, host, true)
+}
+
+func mayReboot(v View, id fleet.OperationID, host fleet.HostID, again bool) (whyNot string) {
 	s := newStepper(v)
-	switch op, ok := s.open(host); {
+	op, ok := s.open(host)
+	if again && op.Phase == fleet.PhaseRebooting {
+		op.Phase = fleet.PhaseDrained // which it still is
+	}
+	switch {
 	case ok && op.ID == id && s.has(host) && !s.halted() && s.wishes(op):
 		return ""
 	case v.Stopped() != "":

@@ -287,10 +287,10 @@ func (c *Control) desired(r store.Reader, ch change, rep fleet.Report, now time.
 	if want.TrialDeadline, err = c.trialDeadline(r, op.Owner); err != nil {
 		return d, err
 	}
-	if why, yes := c.stopped(); yes && op.Phase.BeforeReboot() {
+	if why, yes := c.stopped(); yes && op.NotGone(ch.host.Now.BootID) {
 		want.Word, want.WordWhy = fleet.WordCancel, "everything is stopped: "+why
 	}
-	if want.Word == fleet.WordNone && op.Phase.BeforeReboot() {
+	if want.Word == fleet.WordNone && op.NotGone(ch.host.Now.BootID) {
 		if want.Grant, err = c.liveGrant(r, *op, now); err != nil {
 			return d, err
 		}

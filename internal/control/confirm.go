@@ -87,7 +87,11 @@ func (c *Control) confirm(tx store.Tx, host fleet.HostID, id fleet.OperationID, 
 	if err != nil {
 		return "", err
 	}
-	if why := rollout.MayReboot(o, id, host); why != "" {
+	ask := rollout.MayReboot
+	if op.Phase == fleet.PhaseRebooting && op.NotGone(h.Now.BootID) {
+		ask = rollout.MayRebootAgain
+	}
+	if why := ask(o, id, host); why != "" {
 		return why, nil
 	}
 	op.ConfirmedAt, gr.ConfirmedAt = now, now
