@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"slices"
 )
 
@@ -95,6 +96,14 @@ type Boot struct {
 	OneShotWhy string   `json:"one_shot_why,omitempty"`
 	Default    string   `json:"default,omitempty"`   // release that the next plain boot runs; empty: cannot tell
 	Installed  []string `json:"installed,omitempty"` // releases with a boot entry, sorted
+}
+
+// MachineName is how a machine is called by its id ([Facts.MachineID]) and serial number where people tell it from another.
+func MachineName(id, serial string) string {
+	if serial != "" {
+		return fmt.Sprintf("serial %s (machine %.8s)", serial, id)
+	}
+	return fmt.Sprintf("machine %.8s", id)
 }
 
 // Hash identifies the facts: equal facts have equal hashes.

@@ -33,6 +33,9 @@ type Parts struct {
 	System     System
 	Programs   Programs
 	Disk       disk.FS // nil: the machine's
+	// Copied says why this host's certificate belongs to another machine than the one with these facts; empty: it does
+	// not. Nil: nobody can tell.
+	Copied func(fleet.Facts) string
 }
 
 // Agent is one host's. Create it with [New]; everything happens in [Agent.Run].
@@ -43,6 +46,7 @@ type Agent struct {
 	sys      System
 	programs Programs
 	disk     disk.FS
+	copied   func(fleet.Facts) string
 	log      *slog.Logger
 
 	// What this boot is; fixed while Run runs.
@@ -81,7 +85,7 @@ func New(cfg Config, p Parts, log *slog.Logger) (*Agent, error) {
 		p.Disk = disk.OS{}
 	}
 	return &Agent{
-		cfg: cfg, ctl: p.Controller, fetch: p.Fetcher, sys: p.System, programs: p.Programs, disk: p.Disk,
+		cfg: cfg, ctl: p.Controller, fetch: p.Fetcher, sys: p.System, programs: p.Programs, disk: p.Disk, copied: p.Copied,
 		log: log.With("host", cfg.Host), past: map[fleet.OperationID]bool{},
 		// One result of each kind of background job can be on its way when the loop ends.
 		back: make(chan func(), 4),

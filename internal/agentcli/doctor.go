@@ -97,6 +97,12 @@ func (a *app) ownFindings(ctx context.Context, host Host, log *slog.Logger) []fi
 			"create a token on the control plane (kernwave token create) and type here what it prints"})
 	default:
 		fs = append(fs, finding{"enrolment", "ok", "enrolled as " + string(enrolled), ""})
+		if why, err := daemon.Copied(ctx, s, a.program(), host); why != "" {
+			fs = append(fs, finding{"machine", "fail", why,
+				"if this is a copy: kernwave-agent enrol --anew --name NAME, with a new token; if its disk was moved or its hardware replaced: kernwave-agent enrol --moved"})
+		} else if err == nil {
+			fs = append(fs, finding{"machine", "ok", "the certificate was given to this machine", ""})
+		}
 	}
 	if err != nil {
 		return append(fs, finding{"server", "fail", err.Error(), nextOf(err)})

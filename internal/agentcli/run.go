@@ -13,6 +13,7 @@ import (
 	"github.com/kernwave/kernwave/deploy"
 	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/agent/daemon"
+	"github.com/kernwave/kernwave/internal/agent/disk"
 	"github.com/kernwave/kernwave/internal/linux/command"
 )
 
@@ -42,10 +43,19 @@ func enrol(ctx context.Context, a *app, args []string) error {
 	a.flags.StringVar(&ca, "ca", "", "or a `file` with the authority's certificate")
 	a.flags.StringVar(&name, "name", "", "the host's `name` in the fleet (default: the machine's host name)")
 	a.flags.StringVar(&token, "token", "", "enrolment `token` (default: from the file that the settings name)")
+	var anew, moved bool
+	a.flags.BoolVar(&anew, "anew", false, "give up the certificate that this machine has: it is a copy of another, or its control plane has another authority now;\nwhat is given with it is written into the settings")
+	a.flags.BoolVar(&moved, "moved", false, "this host's disk was moved into other hardware, or that was replaced: keep the certificate")
 	if err := a.parse(args); err != nil {
 		return err
 	}
 	path := daemon.Under(a.root, a.config)
+	if anew && moved {
+		return usageError{errors.New("--anew and --moved: only one of them can be meant")}
+	}
+	if moved {
+		return a.moved()
+	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		if server == "" || pin == "" && ca == "" {
 			return usageError{fmt.Errorf("there is no %s yet: --server and --ca-sha256 (or --ca) are needed", path)}
@@ -56,6 +66,11 @@ func enrol(ctx context.Context, a *app, args []string) error {
 		fmt.Fprintln(a.Out, "wrote", path)
 	} else if err != nil {
 		return fmt.Errorf("look at settings: %w", err)
+	}
+	if anew {
+		if err := changeSettings(path, map[string]string{"server": server, "name": name, "ca_sha256": pin, "ca": ca}); err != nil {
+			return err
+		}
 	}
 	s, err := daemon.Load(a.config, a.root)
 	if err != nil {
@@ -81,11 +96,64 @@ func enrol(ctx context.Context, a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	host, err := daemon.Enrol(ctx, s, a.program(), sys, log)
+	how := daemon.Enrol
+	if anew {
+		how = daemon.EnrolAnew
+	}
+	host, err := how(ctx, s, a.program(), sys, log)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(a.Out, "enrolled as %s with %s\nnext: kernwave-agent doctor; kernwave-agent install && systemctl restart kernwave-agent\n", host, s.Server)
+	return nil
+}
+
+// moved says that the hardware around the host's state changed on purpose.
+func (a *app) moved() error {
+	s, err := daemon.Load(a.config, a.root)
+	if err != nil {
+		return err
+	}
+	host, err := daemon.Moved(s, a.program())
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.Out, "%s belongs to this machine now\nnext: systemctl start kernwave-agent\n", host)
+	return nil
+}
+
+// changeSettings sets keys in the settings file, each on a line of its own, and leaves the rest as it is. Empty values
+// are left alone; a pinned authority replaces a file of authorities, and the other way round.
+func changeSettings(path string, set map[string]string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read settings: %w", err)
+	}
+	drop := map[string]bool{"ca_sha256": set["ca"] != "", "ca": set["ca_sha256"] != ""}
+	var lines []string
+	for key, v := range set {
+		drop[key] = drop[key] || v != ""
+	}
+	for line := range strings.Lines(string(data)) {
+		if key, _, ok := strings.Cut(line, ":"); !ok || !drop[key] {
+			lines = append(lines, strings.TrimRight(line, "\n"))
+		}
+	}
+	for _, key := range []string{"server", "name", "ca_sha256", "ca"} {
+		if set[key] != "" {
+			lines = append(lines, fmt.Sprintf("%s: %q", key, set[key]))
+		}
+	}
+	text := []byte(strings.Join(lines, "\n") + "\n")
+	if string(text) == string(data) {
+		return nil
+	}
+	if _, err := daemon.Parse(path, text); err != nil {
+		return err
+	}
+	if err := disk.Replace(disk.OS{}, path, text, 0o644); err != nil {
+		return fmt.Errorf("write settings: %w", err)
+	}
 	return nil
 }
 

@@ -35,6 +35,10 @@ func (s enrolService) Enrol(ctx context.Context, req *connect.Request[kwv1.Enrol
 	if err != nil {
 		return nil, err
 	}
+	leaves, err := s.leaves(op, id, req.Msg)
+	if err != nil {
+		return nil, err
+	}
 	token := req.Msg.GetToken()
 	if why := wrongToken(token, enrolToken); why != "" {
 		return nil, refuse(errUnauthenticated, op, id, why, "create one: kernwave token create")
@@ -47,7 +51,8 @@ func (s enrolService) Enrol(ctx context.Context, req *connect.Request[kwv1.Enrol
 	}
 	s.hosts.changing.Lock()
 	defer s.hosts.changing.Unlock()
-	e := enrolment{id: id, key: key, keySHA256: keySum, tokenHash: hash, now: now, ca: s.ca, life: s.cfg.HostCertLife}
+	e := enrolment{id: id, key: key, keySHA256: keySum, tokenHash: hash, now: now, ca: s.ca, life: s.cfg.HostCertLife,
+		leaves: leaves, unfreeze: s.Control.Unfreeze}
 	if err := s.Store.Update(ctx, e.apply); err != nil {
 		s.Log.WarnContext(ctx, "enrolment refused", "host", string(id), "err", err)
 		return nil, err
@@ -80,6 +85,8 @@ type enrolment struct {
 	now       time.Time
 	ca        *CA
 	life      time.Duration
+	leaves    fleet.HostID // whose name the machine had until now; empty: nobody's
+	unfreeze  func(tx store.Tx, h *fleet.Host, who, why string, now time.Time) error
 
 	// What it came to.
 	host    fleet.Host
@@ -103,7 +110,8 @@ func (e *enrolment) apply(tx store.Tx) error {
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	gone := e.host.Revoked || e.host.Status == fleet.StatusRetired
+	// A frozen name belongs to the machine that is enrolled anew: all others had the old key.
+	gone := e.host.Revoked || e.host.Status == fleet.StatusRetired || e.host.Frozen != ""
 	sameKey := false
 	for _, c := range certs {
 		if c.KeySHA256 != e.keySHA256 {
@@ -117,6 +125,10 @@ func (e *enrolment) apply(tx store.Tx) error {
 			e.der, e.again = c.DER, true // the first answer was lost: it costs no use
 			return nil
 		}
+	}
+	if sameKey && e.host.Frozen != "" {
+		return refuse(errForbidden, op, e.id, "the host is frozen, and another machine has this key, too: "+e.host.Frozen,
+			"enrol this machine with a new key: kernwave-agent enrol --anew")
 	}
 	if known && !gone && !sameKey {
 		return refuse(operator.ErrExists, op, e.id, "there is a host of this name, with another key",
@@ -157,6 +169,14 @@ func (e *enrolment) apply(tx store.Tx) error {
 		e.host.ID, e.host.Status, e.host.StatusWhy, e.host.Revoked = e.id, fleet.StatusActive, "", false
 	}
 	e.host.EnrolledAt = e.now
+	if e.host.Frozen != "" {
+		if err := e.unfreeze(tx, &e.host, "host "+string(e.id), "the machine was enrolled anew, and the old key is worth nothing", e.now); err != nil {
+			return err
+		}
+	}
+	if err := e.leave(tx); err != nil {
+		return err
+	}
 	if err := tx.PutHost(e.host); err != nil {
 		return err
 	}

@@ -118,7 +118,7 @@ func (s fleetService) GetStatus(ctx context.Context, _ *connect.Request[kwv1.Get
 	account := callerOf(ctx).account
 	return connect.NewResponse(&kwv1.GetStatusResponse{
 		Version: s.cfg.Version, Incarnation: s.Epoch.Incarnation, Term: s.Epoch.Term, Stopped: stopped,
-		Hosts: int32(st.Hosts), Silent: int32(st.Silent), LiveGrants: int32(st.LiveGrants), OpenIncidents: int32(st.OpenIncidents),
+		Hosts: int32(st.Hosts), Silent: int32(st.Silent), Frozen: int32(st.Frozen), LiveGrants: int32(st.LiveGrants), OpenIncidents: int32(st.OpenIncidents),
 		LastTick: wire.TimeToProto(st.LastTick), StoreError: st.StoreError, Role: string(account.Role), Operator: account.Name,
 		Rebuild: wire.RebuildToProto(st.Rebuild), Superseded: st.Superseded,
 	}), nil

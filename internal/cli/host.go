@@ -31,6 +31,7 @@ func (a *app) hostCommand() *cobra.Command {
 			done:  "is retired",
 		}),
 		a.hostRevokeCommand(),
+		a.hostUnfreezeCommand(),
 	)
 	return cmd
 }
@@ -104,6 +105,32 @@ enrol it with a new token.`,
 	}
 	whyFlag(cmd, &why, true)
 	confirmFlag(cmd, &yes)
+	return cmd
+}
+
+func (a *app) hostUnfreezeCommand() *cobra.Command {
+	var why string
+	cmd := &cobra.Command{
+		Use: "unfreeze HOST", Short: "only one machine uses a host's certificate again",
+		Long: `A host is frozen when two machines are heard under its certificate, as when an image of its disk
+runs a second time. Nothing is begun on either, and it counts as out of service. Enrolling one of
+them anew (kernwave-agent enrol --anew) ends that by itself; this command is for when the other
+machine is gone for good. If it is not, both are noticed again.`,
+		Example: `  kernwave host unfreeze web-7 --why "the copy was deleted"`,
+		Args:    arguments("HOST"), ValidArgsFunction: a.completeNames(a.hostNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			res, err := call(cmd.Context(), a, c.fleet.UnfreezeHost, &kwv1.UnfreezeHostRequest{Id: args[0], Why: why})
+			if err != nil {
+				return a.nearHost(cmd.Context(), err, args[0])
+			}
+			return a.hostChanged(res, "is one machine again: it takes part", "")
+		},
+	}
+	whyFlag(cmd, &why, true)
 	return cmd
 }
 

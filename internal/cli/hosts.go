@@ -75,6 +75,8 @@ func hostState(h operator.Host) string {
 		return "revoked"
 	case h.Status != fleet.StatusActive && h.Status != "":
 		return clean(string(h.Status))
+	case h.Frozen != "":
+		return "frozen"
 	case h.Silent:
 		return "silent"
 	case h.Now.Parked != "":

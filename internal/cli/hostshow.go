@@ -43,6 +43,13 @@ func (a *app) printHost(h operator.Host, ops []fleet.Operation) error {
 	s := &sheet{}
 	s.line("host", p.strong(clean(string(h.ID))))
 	s.line("state", p.state(hostState(h)), clean(h.StatusWhy))
+	if h.Frozen != "" {
+		s.line("frozen", p.bad("it "+frozenText(h)), "since "+timeText(h.FrozenAt))
+		s.line("next", fmt.Sprintf("kernwave token create, then on the copy: kernwave-agent enrol --anew --name NEW-NAME; gone for good: kernwave host unfreeze %s --why …", clean(string(h.ID))))
+	}
+	if h.Copied != "" {
+		s.line("copied", p.warn(clean(h.Copied)))
+	}
 	if !h.Now.InService && h.Now.NotInServiceWhy != "" {
 		s.line("out because", clean(h.Now.NotInServiceWhy))
 	}
@@ -137,4 +144,9 @@ func labelsText(l fleet.Labels) string {
 
 func joinNonEmpty(parts ...string) string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), " ")
+}
+
+// frozenText is why nothing is begun on a host.
+func frozenText(h operator.Host) string {
+	return "counts as out, nothing is begun on it: " + clean(h.Frozen)
 }

@@ -55,7 +55,7 @@ func (p palette) like(state, s string) string {
 		return p.active(s)
 	case "paused", "held", "maintenance", "undraining", "reverting", "aborting", "rolling-back", "out", "silent", "skipped", "left-out":
 		return p.warn(s)
-	case "fell-back", "failed", "refused", "reverted", "aborted", "rolled-back", "revoked", "parked", "lost":
+	case "fell-back", "failed", "refused", "reverted", "aborted", "rolled-back", "revoked", "parked", "lost", "frozen":
 		return p.bad(s)
 	}
 	return s

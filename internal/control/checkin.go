@@ -14,6 +14,9 @@ import (
 // CheckIn takes what a host says and returns what should be. Only differences are written. A report that may be late,
 // repeated or another machine's changes nothing, and its answer begins nothing; see order.go.
 func (c *Control) CheckIn(ctx context.Context, r fleet.Report, now time.Time) (fleet.Desired, error) {
+	if r.Copied != "" {
+		return c.keepAway(ctx, r, now)
+	}
 	var d fleet.Desired
 	var ch change
 	var t turn

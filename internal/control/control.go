@@ -127,8 +127,8 @@ type Control struct {
 
 // summary is what Status shows when the store cannot be asked.
 type summary struct {
-	hosts, grants, incidents int
-	rebuild                  *operator.Rebuild
+	hosts, frozen, grants, incidents int
+	rebuild                          *operator.Rebuild
 }
 
 // New builds a control plane over a store that has begun (store.Begin); cfg.From is what that gave.
@@ -283,10 +283,10 @@ func (w *world) due() (due bool, next time.Time, err error) {
 	return len(ds) > 0, sooner(next, wake), nil
 }
 
-// count keeps the number of hosts for Status.
-func (c *Control) count(hosts int) {
+// count keeps the numbers of hosts for Status.
+func (c *Control) count(hosts, frozen int) {
 	c.mu.Lock()
-	c.status.hosts = hosts
+	c.status.hosts, c.status.frozen = hosts, frozen
 	c.mu.Unlock()
 }
 

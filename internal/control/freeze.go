@@ -37,6 +37,9 @@ func (ch *change) trace(h *fleet.Host, rep fleet.Report, t turn, now time.Time) 
 	if facts == nil && rep.FactsHash != "" && rep.FactsHash == h.FactsHash {
 		facts = &h.Facts
 	}
+	if facts != nil && h.Copied != "" && facts.MachineID != "" && strings.Contains(h.Copied, "this is "+fleet.MachineName(facts.MachineID, facts.Hardware.Serial)) {
+		h.Copied, ch.hostNew = "", true // it was a move: a person said so on that machine
+	}
 	s := follow(h.Lineage, t.answer.line, t.left, rep, facts, now)
 	if !s.changed {
 		return false
@@ -203,4 +206,36 @@ func (c *Control) Unfreeze(tx store.Tx, h *fleet.Host, who, why string, now time
 	_, err = tx.AppendEvent(store.Event{At: now, Who: who, Kind: "host.unfrozen", Host: h.ID,
 		What: fmt.Sprintf("%s is one machine again", h.ID), Why: why})
 	return errors.Join(err, tx.PutHost(*h))
+}
+
+// keepAway takes note of a machine that found another host's state on its disk, and lets it do nothing. It is no sign of
+// life of the host.
+func (c *Control) keepAway(ctx context.Context, rep fleet.Report, now time.Time) (fleet.Desired, error) {
+	said := false
+	err := c.store.View(ctx, func(r store.Reader) error {
+		h, err := r.Host(rep.Host)
+		said = h.Copied == rep.Copied
+		return err
+	})
+	if err == nil && !said {
+		err = c.store.Update(ctx, func(tx store.Tx) error {
+			h, err := tx.Host(rep.Host)
+			if err != nil {
+				return err
+			}
+			h.Copied = rep.Copied
+			_, err = tx.AppendEvent(store.Event{At: now, Who: "host " + string(h.ID), Kind: "host.copied", Host: h.ID,
+				What: fmt.Sprintf("a machine with a copy of the state of %s keeps away", h.ID), Why: rep.Copied})
+			return errors.Join(err, tx.PutHost(h))
+		})
+	}
+	if err != nil {
+		return fleet.Desired{}, fmt.Errorf("check-in of a copy of %s: %w", rep.Host, err)
+	}
+	return fleet.Desired{From: c.cfg.From, ServerTime: now, CheckInAfter: c.cfg.IdlePace, Again: true}, nil
+}
+
+// copiedNext is what a person does about a host whose state was found on another machine.
+func copiedNext(h fleet.HostID) string {
+	return fmt.Sprintf("if it is a copy: on it, kernwave-agent enrol --anew --name NEW-NAME with a new token; if the disk of %s was moved or its hardware replaced: on it, kernwave-agent enrol --moved", h)
 }

@@ -188,6 +188,9 @@ func (w *world) why(h fleet.Host) (why, next string, err error) {
 	if last.Why != "" {
 		return last.Why, last.Next, nil
 	}
+	if h.Copied != "" && !w.c.unheard(h.ID, w.now).IsZero() {
+		return "it is silent, but another machine has its state: " + h.Copied, copiedNext(h.ID), nil
+	}
 	if u := w.c.unheard(h.ID, w.now); !u.IsZero() {
 		return "no rollout is open, and it is silent since " + u.UTC().Format("2006-01-02 15:04:05Z"), "look at the host's console", nil
 	}

@@ -22,7 +22,8 @@ type index struct {
 	c  *Control
 	at *store.Hot // nil: empty, or half way
 
-	hosts int // not retired
+	hosts  int // not retired
+	frozen int
 	// odd are hosts that may be out of service by what their row says, unheard those that may not have been heard since
 	// the start. Who is in them is looked at; who is not, is not out for such a reason.
 	odd, unheard map[fleet.HostID]bool
@@ -80,6 +81,12 @@ func (x *index) follow(h *store.Hot) error {
 func (x *index) host(id fleet.HostID, was, is *fleet.Host) {
 	if was != nil && was.Status != fleet.StatusRetired {
 		x.hosts--
+	}
+	if was != nil && was.Frozen != "" {
+		x.frozen--
+	}
+	if is != nil && is.Frozen != "" {
+		x.frozen++
 	}
 	if is == nil {
 		delete(x.odd, id)

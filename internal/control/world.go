@@ -72,7 +72,7 @@ func (c *Control) loadWith(x *index, r store.Reader, now time.Time) (*world, err
 	if why, yes := c.stopped(); yes {
 		w.stopped = why
 	}
-	c.count(x.hosts)
+	c.count(x.hosts, x.frozen)
 	var hosts []fleet.Host
 	if hot.Rebuild.Open() {
 		if hosts, err = r.Hosts(); err != nil {

@@ -68,7 +68,7 @@ func Run(ctx context.Context, s Settings, p Program, sys agent.System, log *slog
 		Host: id.Host(), StateDir: s.StateDir, Labels: s.Labels, Version: p.Version,
 		SettleUnits: s.SettleUnits, SettleNetwork: s.SettleNetwork, RevertNetworkAfter: s.RevertNetworkAfter,
 		Chance: rand.Float64,
-	}, agent.Parts{Controller: u, Fetcher: u, System: sys, Programs: hook.Dir(s.HooksDir), Disk: p.Disk}, log)
+	}, agent.Parts{Controller: u, Fetcher: u, System: sys, Programs: hook.Dir(s.HooksDir), Disk: p.Disk, Copied: id.Copied}, log)
 	if err != nil {
 		return err
 	}
@@ -98,25 +98,103 @@ func Enrol(ctx context.Context, s Settings, p Program, sys agent.System, log *sl
 	return id.Host(), nil
 }
 
+// EnrolAnew gives the machine another certificate, with a new key, and gives up the one that it has. Killed anywhere, it
+// can be called again with the same token; what it has begun the agent's next start ends.
+func EnrolAnew(ctx context.Context, s Settings, p Program, sys agent.System, log *slog.Logger) (fleet.HostID, error) {
+	if p.Disk == nil {
+		p.Disk = disk.OS{}
+	}
+	if err := p.Disk.MkdirAll(s.StateDir); err != nil {
+		return "", fmt.Errorf("make state directory: %w", err)
+	}
+	unlock, err := lock(s.StateDir)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	old, err := identity.Open(p.Disk, s.StateDir)
+	if err != nil {
+		log.WarnContext(ctx, "the identity that is replaced cannot be read", "err", err)
+	}
+	id, err := identity.OpenAnew(p.Disk, s.StateDir)
+	if err != nil {
+		return "", err
+	}
+	u, err := connectAs(s, p, sys, id, old, log)
+	if err != nil {
+		return "", err
+	}
+	defer u.Close()
+	if err := u.Enrol(ctx); err != nil {
+		return "", err
+	}
+	if id, err = identity.Open(p.Disk, s.StateDir); err != nil {
+		return "", err
+	}
+	return id.Host(), nil
+}
+
+// Moved says that the machine's state was moved here on purpose, or its hardware replaced.
+func Moved(s Settings, p Program) (fleet.HostID, error) {
+	if p.Disk == nil {
+		p.Disk = disk.OS{}
+	}
+	unlock, err := lock(s.StateDir)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	id, err := identity.Open(p.Disk, s.StateDir)
+	if err != nil {
+		return "", err
+	}
+	if !id.Enrolled() {
+		return "", &fleet.Error{Op: "take over the state of another machine", Err: errors.New("there is no certificate here"), Next: "kernwave-agent enrol"}
+	}
+	return id.Host(), id.Moved()
+}
+
+// Copied says why the certificate belongs to another machine than this one; empty: it does not.
+func Copied(ctx context.Context, s Settings, p Program, sys agent.System) (string, error) {
+	if p.Disk == nil {
+		p.Disk = disk.OS{}
+	}
+	id, err := identity.Open(p.Disk, s.StateDir)
+	if err != nil {
+		return "", err
+	}
+	f, err := sys.Facts(ctx)
+	if err != nil {
+		return "", err
+	}
+	return id.Copied(f), nil
+}
+
 func connect(s Settings, p Program, sys agent.System, log *slog.Logger) (*uplink.Uplink, *identity.Identity, error) {
 	id, err := identity.Open(p.Disk, s.StateDir)
 	if err != nil {
 		return nil, nil, err
 	}
+	u, err := connectAs(s, p, sys, id, nil, log)
+	return u, id, err
+}
+
+// connectAs prepares the way to the control plane for an identity; leaves is one that is given up for it.
+func connectAs(s Settings, p Program, sys agent.System, id, leaves *identity.Identity, log *slog.Logger) (*uplink.Uplink, error) {
 	bootID, err := sys.BootID()
 	if err != nil {
-		return nil, nil, fmt.Errorf("read boot id: %w", err)
+		return nil, fmt.Errorf("read boot id: %w", err)
 	}
 	ca, err := s.authorities()
 	if err != nil && !id.Enrolled() {
-		return nil, nil, err
+		return nil, err
 	}
 	clock := identity.OpenClock(p.Disk, s.StateDir, p.Built, bootID, sys.Uptime)
-	u, err := uplink.New(uplink.Config{
+	return uplink.New(uplink.Config{
 		Server: s.Server, Name: s.Name, CA: ca, CASHA256: s.CASHA256, Token: s.Token,
 		PackagesDir: filepath.Join(s.StateDir, "packages"), Dial: p.Dial,
+		Leaves: leaves,
 	}, id, clock, log)
-	return u, id, err
 }
 
 // enrolPatiently tries until it works: the control plane may not be up yet, and a token can be replaced.

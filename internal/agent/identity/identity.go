@@ -42,6 +42,8 @@ type certificates struct {
 	Host fleet.HostID `json:"host"`
 	Cert []byte       `json:"certificate_der"`
 	CA   [][]byte     `json:"ca_der"`
+	// Machine is the hardware that the certificate belongs to; its zero value: not known yet.
+	Machine machine `json:"machine,omitzero"`
 
 	leaf *x509.Certificate
 	ca   []*x509.Certificate
@@ -56,6 +58,9 @@ const (
 func Open(fsys disk.FS, dir string) (*Identity, error) {
 	if err := fsys.MkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("make state directory: %w", err)
+	}
+	if err := adopt(fsys, dir); err != nil {
+		return nil, err
 	}
 	id := &Identity{fs: fsys, dir: dir}
 	data, err := fsys.ReadFile(filepath.Join(dir, keyFile))
@@ -173,15 +178,11 @@ func (id *Identity) Sign(message []byte) ([]byte, error) {
 func (id *Identity) Take(host fleet.HostID, certDER []byte, caDER [][]byte) error {
 	id.mu.Lock()
 	defer id.mu.Unlock()
-	c := certificates{Host: host, Cert: certDER, CA: caDER}
+	c := certificates{Host: host, Cert: certDER, CA: caDER, Machine: id.own.Machine}
 	if err := c.parse(id.key); err != nil {
 		return fmt.Errorf("the certificate that the control plane gave: %w", err)
 	}
-	data, err := json.Marshal(c)
-	if err != nil {
-		return err
-	}
-	if err := disk.Replace(id.fs, filepath.Join(id.dir, certFile), data, 0o600); err != nil {
+	if err := id.write(c); err != nil {
 		return fmt.Errorf("write certificate: %w", err)
 	}
 	id.own = c

@@ -18,6 +18,9 @@ import (
 // reenrolContext keeps the old key's signature from meaning anything else; see the API.
 const reenrolContext = "kernwave reenrol v1\x00"
 
+// leaveContext likewise, for a machine that leaves the name of the host that it was copied from.
+const leaveContext = "kernwave leave v1\x00"
+
 // Enrol gets the host its first certificate, with a token. A lost answer costs no use of the token: the key is the
 // same when it is asked again.
 func (u *Uplink) Enrol(ctx context.Context) error {
@@ -29,8 +32,15 @@ func (u *Uplink) Enrol(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	req := &kwv1.EnrolRequest{Token: token, Name: string(u.cfg.Name), CsrDer: csr}
+	if old := u.cfg.Leaves; old != nil && old.Enrolled() {
+		req.LeavesCertificateDer = old.Certificate().Raw
+		if req.LeavesSignature, err = old.Sign(append([]byte(leaveContext), csr...)); err != nil {
+			return err
+		}
+	}
 	resp, err := u.enrolClient(ctx, func(c kernwavev1connect.EnrolServiceClient) (*connect.Response[kwv1.EnrolResponse], error) {
-		return c.Enrol(ctx, connect.NewRequest(&kwv1.EnrolRequest{Token: token, Name: string(u.cfg.Name), CsrDer: csr}))
+		return c.Enrol(ctx, connect.NewRequest(req))
 	})
 	if err != nil {
 		return fmt.Errorf("enrol with %s: %w", u.base, err)

@@ -49,6 +49,8 @@ type Config struct {
 	CASHA256 string
 	// Token gives the enrolment token; it is asked once per attempt.
 	Token func() (string, error)
+	// Leaves is the identity that a machine had until now and gives up by enrolling anew. Nil: none.
+	Leaves *identity.Identity
 	// PackagesDir is where packages go.
 	PackagesDir string
 	// Dial, if not nil, replaces the network.
