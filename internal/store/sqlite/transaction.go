@@ -102,22 +102,23 @@ func (s *Store) update(ctx context.Context, f func(*writer) error) (err error) {
 		}
 	}
 	w := &writer{reader: reader{ctx: ctx, store: s, tx: s.writer}}
-	// IMMEDIATE: the write lock comes first, so that what is read stays true until the commit, also when
-	// another process writes.
-	if err := w.tx.wait(ctx, "BEGIN IMMEDIATE"); err != nil {
-		return &store.Error{Op: "write the store", Err: err}
-	}
 	done := false
 	defer func() {
 		if !done { // an error, or a panic in f
-			// The caller may have given up; the transaction must end all the same. SQLite may have ended it by
-			// itself (a full disk): then a fresh connection is the sure way.
+			// The caller may have given up; the transaction must end all the same, also one that had just begun
+			// when he did. SQLite may have ended it by itself (a full disk), or not begun it: then a fresh
+			// connection is the sure way.
 			if _, e := w.tx.exec(context.Background(), "ROLLBACK"); e != nil {
 				_ = w.tx.close(true)
 				s.writer = nil
 			}
 		}
 	}()
+	// IMMEDIATE: the write lock comes first, so that what is read stays true until the commit, also when
+	// another process writes.
+	if err := w.tx.wait(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return &store.Error{Op: "write the store", Err: err}
+	}
 	if err := w.readStamp(); err != nil {
 		return err
 	}
