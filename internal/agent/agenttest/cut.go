@@ -37,6 +37,9 @@ type Cut struct {
 	Point
 }
 
+// Any is a Point.What that counts them all.
+const Any = "any"
+
 // The values of Cut.When.
 const (
 	Before = "before"
@@ -89,12 +92,13 @@ func NewCutter(at Cut, die func(), seen func(Point)) *Cutter {
 func (c *Cutter) pass(what string, half func(), f func() error) error {
 	c.mu.Lock()
 	c.count[what]++
+	c.count[Any]++
 	p := Point{what, c.count[what]}
+	here := c.at.Point == p || c.at.Point == Point{Any, c.count[Any]}
 	if c.seen != nil {
 		c.seen(p)
 	}
 	c.mu.Unlock()
-	here := c.at.Point == p
 	switch {
 	case here && c.at.When == Before:
 		c.die()

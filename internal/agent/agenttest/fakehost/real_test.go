@@ -210,7 +210,7 @@ func TestAnotherHostsCertificate(t *testing.T) {
 	b.write("var/lib/kernwave/identity.json", string(id))
 	b.start()
 	<-b.proc.done
-	if out := b.proc.out.String(); !strings.Contains(out, "it is for another key than the host's") {
+	if out := b.out.String(); !strings.Contains(out, "it is for another key than the host's") {
 		t.Errorf("the agent says:\n%s", tailOf(out))
 	}
 	id2 := strings.Replace(string(id), `"host":"a"`, `"host":"b"`, 1)
@@ -222,6 +222,6 @@ func TestAnotherHostsCertificate(t *testing.T) {
 	b.write("var/lib/kernwave/host.key", string(key))
 	b.start()
 	r.until("refused with the reason", func() bool {
-		return strings.Contains(b.proc.out.String(), "this certificate speaks for a only")
+		return strings.Contains(b.out.String(), "this certificate speaks for a only")
 	})
 }

@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,7 +29,7 @@ const (
 	patience = 2 * time.Minute
 )
 
-var bin string // directory with kernwave and fakehost
+var bin string // directory with kernwave, fakehost and faultserver
 
 func TestMain(m *testing.M) {
 	code := func() int {
@@ -38,11 +40,19 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		bin = dir
-		for name, pkg := range map[string]string{"kernwave": "../../../../cmd/kernwave", "fakehost": "."} {
+		for name, pkg := range map[string]string{
+			"kernwave": "../../../../cmd/kernwave", "fakehost": ".", "faultserver": "../../../cli/clitest/faultserver",
+		} {
 			if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), pkg).CombinedOutput(); err != nil {
 				fmt.Fprintf(os.Stderr, "build %s: %v\n%s", name, err, out)
 				return 1
 			}
+		}
+		// The tests wait for processes that wait for each other; two at once, on two cores, would idle.
+		flag.Parse()
+		if err := flag.Set("test.parallel", "8"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
 		}
 		return m.Run()
 	}()
@@ -56,9 +66,10 @@ type rig struct {
 	token string
 	pin   string
 	addr  string
-	args  []string
+	args  []string // of the server: its program and what it is told besides
 
 	server *proc
+	kept   *keeper // of the server; nil: nobody starts it again
 	hosts  map[string]*fake
 }
 
@@ -108,19 +119,26 @@ func (p *proc) kill(s syscall.Signal) {
 	<-p.done
 }
 
-func newRig(t *testing.T, serverArgs ...string) *rig {
+func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), args: serverArgs, addr: "127.0.0.1:0", hosts: map[string]*fake{}}
+	return newRigOf(t, "kernwave", "server")
+}
+
+func newRigOf(t *testing.T, server ...string) *rig {
+	t.Helper()
+	r := &rig{t: t, dir: t.TempDir(), args: server, addr: "127.0.0.1:0", hosts: map[string]*fake{}}
 	r.startServer()
 	t.Cleanup(func() {
 		for _, h := range r.hosts {
-			h.proc.kill(syscall.SIGTERM)
+			h.end()
 		}
-		r.server.kill(syscall.SIGTERM)
+		r.endServer()
 		if t.Failed() {
 			t.Logf("server:\n%s", tailOf(r.server.out.String()))
 			for n, h := range r.hosts {
-				t.Logf("%s:\n%s", n, tailOf(h.proc.out.String()))
+				if h.kept == nil { // else the proof showed what matters
+					t.Logf("%s:\n%s", n, tailOf(h.out.String()))
+				}
 			}
 		}
 	})
@@ -128,7 +146,7 @@ func newRig(t *testing.T, serverArgs ...string) *rig {
 		Token    string `json:"token"`
 		CASHA256 string `json:"ca_sha256"`
 	}
-	r.json(&tok, "token", "create", "--uses", "20")
+	r.json(&tok, "token", "create", "--uses", "1000")
 	r.token, r.pin = tok.Token, tok.CASHA256
 	return r
 }
@@ -140,25 +158,27 @@ func tailOf(s string) string {
 
 func (r *rig) startServer() {
 	r.t.Helper()
-	ready := filepath.Join(r.dir, "ready")
-	_ = os.Remove(ready)
+	_ = os.Remove(r.readyFile())
 	out := &output{}
 	if r.server != nil {
 		out = r.server.out
 	}
-	args := append([]string{
-		"server", "--data", filepath.Join(r.dir, "data"), "--listen", r.addr, "--ready-file", ready,
-		"--idle-pace", "1s", "--operation-pace", "300ms", "--grant-life", "10s",
-	}, r.args...)
-	r.server = startProc(r.t, out, "kernwave", args...)
+	r.server = startProc(r.t, out, r.args[0], r.serverArgs()...)
 	r.until("the server is ready", func() bool {
-		b, err := os.ReadFile(ready)
+		b, err := os.ReadFile(r.readyFile())
 		if err != nil || len(b) == 0 {
 			return false
 		}
 		r.addr = strings.TrimPrefix(strings.TrimSpace(string(b)), "https://")
 		return true
 	})
+}
+
+func (r *rig) readyFile() string { return filepath.Join(r.dir, "ready") }
+
+func (r *rig) serverArgs() []string {
+	return append(slices.Clone(r.args[1:]), "--data", filepath.Join(r.dir, "data"), "--listen", r.addr,
+		"--ready-file", r.readyFile(), "--idle-pace", "1s", "--operation-pace", "300ms", "--grant-life", "10s")
 }
 
 // until waits for a condition.
@@ -215,16 +235,29 @@ type fake struct {
 	r    *rig
 	name string
 	root string
+	out  *output
 	proc *proc
+	kept *keeper // starts it again; nil: nobody does
+
+	rollout string // of its own
 }
 
 // host starts a host of a model. apps are files of hooks.d.
 func (r *rig) host(name, model string, apps map[string]string, change func(*agenttest.Machine)) *fake {
 	r.t.Helper()
-	f := &fake{r: r, name: name, root: filepath.Join(r.dir, name)}
+	f := r.install(name, model, apps, change)
+	f.start()
+	return f
+}
+
+// install makes a host that is not running yet.
+func (r *rig) install(name, model string, apps map[string]string, change func(*agenttest.Machine)) *fake {
+	r.t.Helper()
+	f := &fake{r: r, name: name, root: filepath.Join(r.dir, name), out: &output{}}
 	for file, text := range map[string]string{
-		"etc/kernwave/agent.yaml": fmt.Sprintf("server: https://%s\nname: %s\nca_sha256: %s\nsettle_units: 1s\nsettle_network: 2s\nlog_level: debug\n", r.addr, name, r.pin),
-		"etc/kernwave/token":      r.token,
+		"etc/kernwave/agent.yaml": fmt.Sprintf("server: https://%s\nname: %s\nca_sha256: %s\nsettle_units: 1s\nsettle_network: 2s\nlog_level: debug\n"+
+			"labels: {workload: %s, datacenter: lab}\n", r.addr, name, r.pin, model),
+		"etc/kernwave/token": r.token,
 	} {
 		f.write(file, text)
 	}
@@ -242,7 +275,6 @@ func (r *rig) host(name, model string, apps map[string]string, change func(*agen
 	if err := agenttest.SaveMachine(filepath.Join(f.root, "machine.json"), m); err != nil {
 		r.t.Fatal(err)
 	}
-	f.start()
 	r.hosts[name] = f
 	return f
 }
@@ -258,12 +290,21 @@ func (f *fake) write(file, text string) {
 	}
 }
 
-func (f *fake) start() {
-	out := &output{}
-	if f.proc != nil {
-		out = f.proc.out
+func (f *fake) start(args ...string) {
+	f.proc = f.launch(args...)
+}
+
+func (f *fake) launch(args ...string) *proc {
+	return startProc(f.r.t, f.out, "fakehost", append([]string{"--root", f.root}, args...)...)
+}
+
+// end stops the host for good.
+func (f *fake) end() {
+	if f.kept != nil {
+		f.kept.end()
+		return
 	}
-	f.proc = startProc(f.r.t, out, "fakehost", "--root", f.root)
+	f.proc.kill(syscall.SIGTERM)
 }
 
 // service is what the host's own programs recorded, in order.

@@ -5,7 +5,8 @@
 //
 // A point is a write, the commit after it, or the moment after that commit
 // ("committed put operation 2"), and the how-manieth since SIGUSR1: before it
-// nothing is counted. What ids are in a write's name is left out.
+// nothing is counted. A write's name is given without the ids in it, and a
+// transaction that writes nothing has no point.
 package main
 
 import (
@@ -26,7 +27,7 @@ import (
 
 func main() {
 	var cfg cli.ServerConfig
-	p := points{count: map[string]int{}}
+	p := points{count: map[string]int{}, last: "nothing"}
 	flag.StringVar(&cfg.Dir, "data", "", "data directory")
 	flag.StringVar(&cfg.Listen, "listen", "127.0.0.1:0", "address to answer on")
 	flag.DurationVar(&cfg.Control.GrantLife, "grant-life", 10*time.Second, "as kernwave server's")
@@ -35,7 +36,8 @@ func main() {
 	flag.DurationVar(&cfg.Control.SilentAfter, "silent-after", time.Hour, "as kernwave server's")
 	ready := flag.String("ready-file", "", "write the address to this file once the server answers")
 	file := flag.String("points", "", "append each point to this file")
-	flag.StringVar(&p.cut, "cut", "", "die at this point")
+	flag.StringVar(&p.cut, "cut", "", "die at this point; \"any 7\" is the seventh of all")
+	flag.BoolVar(&p.armed, "armed", false, "count from the beginning, not from SIGUSR1")
 	flag.Parse()
 	cfg.API.Version, cfg.API.EnrolPerSecond = "fault", 1000
 	cfg.Fault = p.reached
@@ -91,21 +93,25 @@ func (p *points) reached(what string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch what {
-	case "commit", "committed":
+	case "commit":
 		what += " " + p.last
+	case "committed":
+		what += " " + p.last
+		p.last = "nothing"
 	default:
 		what = plain(what)
 		p.last = what
 	}
-	if !p.armed {
+	if !p.armed || strings.HasSuffix(what, " nothing") {
 		return nil
 	}
 	p.count[what]++
+	p.count["any"]++
 	point := fmt.Sprintf("%s %d", what, p.count[what])
 	if p.file != nil {
 		fmt.Fprintln(p.file, point)
 	}
-	if point == p.cut {
+	if point == p.cut || fmt.Sprintf("any %d", p.count["any"]) == p.cut {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {} // it takes a moment, in which nothing more may be written
 	}
