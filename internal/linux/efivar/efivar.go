@@ -39,9 +39,11 @@ const (
 	LastBooted = "LoaderEntryLastBooted"
 	Entries    = "LoaderEntries"
 	Timeout    = "LoaderConfigTimeout"
-	Info       = "LoaderInfo"
-	Firmware   = "LoaderFirmwareInfo"
-	PartUUID   = "LoaderDevicePartUUID" // of the partition that the loader was started from
+	// TimeoutOneShot shows the menu once, at the next boot.
+	TimeoutOneShot = "LoaderConfigTimeoutOneShot"
+	Info           = "LoaderInfo"
+	Firmware       = "LoaderFirmwareInfo"
+	PartUUID       = "LoaderDevicePartUUID" // of the partition that the loader was started from
 )
 
 // kept is a variable's attributes: in the firmware's memory for good, seen by the loader and by Linux.

@@ -128,6 +128,7 @@ func TestTheWayBackIsRefused(t *testing.T) {
 		{"someone chose the next boot", func(h *host) { h.variable(efivar.OneShot, "auto-reboot-to-firmware-setup") }, "someone else chose", "reboot"},
 		{"the menu waits", func(h *host) { h.write("boot/efi/loader/loader.conf", "timeout menu-force\n") }, "waits for a person", "timeout"},
 		{"the menu waits by variable", func(h *host) { h.variable(efivar.Timeout, "menu-force") }, "LoaderConfigTimeout is menu-force", "timeout"},
+		{"the menu waits once", func(h *host) { h.variable(efivar.TimeoutOneShot, "menu-force") }, "LoaderConfigTimeoutOneShot is menu-force", "timeout"},
 		{"a unified kernel image", func(h *host) {
 			h.remove(entry)
 			h.write("boot/efi/EFI/Linux/debian.efi", string(unified(middle)))

@@ -33,7 +33,7 @@ func (d *Driver) load() (state, error) {
 		return s, err
 	}
 	for name, to := range map[string]*string{
-		efivar.Info: &s.info, efivar.Default: &s.byDefault, efivar.OneShot: &s.oneShot, efivar.Selected: &s.selected, efivar.Timeout: &s.timeout,
+		efivar.Info: &s.info, efivar.Default: &s.byDefault, efivar.OneShot: &s.oneShot, efivar.Selected: &s.selected, efivar.Timeout: &s.timeout, efivar.TimeoutOneShot: &s.timeoutOne,
 		efivar.LastBooted: &s.lastBooted, efivar.PartUUID: &s.bootedFrom,
 	} {
 		if *to, err = d.vars.Text(name); err != nil {

@@ -23,6 +23,7 @@ type state struct {
 	oneShot    string
 	selected   string   // what this boot came from
 	timeout    string   // LoaderConfigTimeout
+	timeoutOne string   // LoaderConfigTimeoutOneShot
 	auto       []string // entries that the loader found by itself: other systems, the firmware's setup
 	conf       Lines    // loader.conf
 	esp        *Partition
@@ -171,6 +172,9 @@ func (s state) problems(running string) []problem {
 
 // waits says what makes the menu wait for ever. The variable has the last word.
 func (s state) waits() string {
+	if s.timeoutOne == "menu-force" {
+		return efivar.TimeoutOneShot + " is menu-force"
+	}
 	if s.timeout != "" {
 		if s.timeout == "menu-force" {
 			return efivar.Timeout + " is menu-force"
