@@ -17,6 +17,7 @@ import (
 func (c *Control) ConfirmReboot(ctx context.Context, host fleet.HostID, id fleet.OperationID, g fleet.GrantID, now time.Time) (fleet.Confirmation, error) {
 	answer := fleet.Confirmation{From: c.cfg.From}
 	err := c.store.Update(ctx, func(tx store.Tx) error {
+		now := c.later(now)
 		why, err := c.confirm(tx, host, id, g, now)
 		if err != nil {
 			return err

@@ -206,7 +206,7 @@ func (c *Control) Tick(ctx context.Context, now time.Time) (next time.Time, err 
 	next = l.next
 	if err == nil && l.due {
 		err = c.store.Update(ctx, func(tx store.Tx) error {
-			next, err = c.decide(tx, now)
+			next, err = c.decide(tx, c.later(now))
 			return err
 		})
 	}
@@ -312,6 +312,15 @@ func (c *Control) decide(tx store.Tx, now time.Time) (next time.Time, err error)
 		return time.Time{}, fmt.Errorf("step grants: %w", err)
 	}
 	return sooner(next, wake), nil
+}
+
+// later is now, or what the clock says by now: a slow store may have kept its writer waiting, and who has gone silent
+// meanwhile must not be taken for well.
+func (c *Control) later(now time.Time) time.Time {
+	if t := c.cfg.Now(); t.After(now) {
+		return t
+	}
+	return now
 }
 
 // sooner is the earlier of two times, of which zero means never.

@@ -56,6 +56,9 @@ type simHost struct {
 	reboots        []time.Time
 	prepared       int
 	outOfService   bool
+	seen           fleet.Incarnation // the highest control plane that it obeyed
+	asked          bool              // the last answer wanted its history
+	ended          []fleet.OperationReport
 	seq            uint64
 	answered       string // since its last boot
 	old            bool   // its agent does not number its reports
@@ -173,11 +176,14 @@ func (s *simHost) turn(h *house) {
 		}
 	}
 	f := s.facts()
-	r := fleet.Report{Host: s.id, FactsHash: f.Hash(), Facts: f, Operation: s.op, Now: fleet.HostState{
+	r := fleet.Report{Host: s.id, FactsHash: f.Hash(), Facts: f, Operation: s.op, Seen: s.seen, Now: fleet.HostState{
 		BootID: fmt.Sprint(s.id, "-", s.boot), Release: s.release, InService: !s.outOfService, Parked: s.parked,
 	}}
 	if s.outOfService {
 		r.Now.NotInServiceWhy = "in an operation"
+	}
+	if s.asked {
+		r.History = &fleet.History{Ended: slices.Clone(s.ended)}
 	}
 	asked := h.now
 	if !s.old {
@@ -188,6 +194,10 @@ func (s *simHost) turn(h *house) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	if s.seen.Refuses(d.From) != "" {
+		return
+	}
+	s.seen, s.asked = d.From, d.WantHistory
 	s.next, s.answered = h.now.Add(d.CheckInAfter), d.Answer
 	if d.Again {
 		return
@@ -198,7 +208,12 @@ func (s *simHost) turn(h *house) {
 		if why := d.Operation.Kernel.Fits(*f); why != "" {
 			s.op.Phase, s.op.Problem = fleet.PhaseRefused, &fleet.Problem{Cause: fleet.CauseRefused, What: why}
 		}
+		s.op.Owner, s.op.Stage = d.Operation.Owner, d.Operation.Stage
 		s.prepared++
+		return
+	}
+	if d.Operation == nil && s.op != nil && s.op.Phase.BeforeReboot() {
+		s.act(h, fleet.DesiredOperation{ID: s.op.ID, Word: fleet.WordCancel}, asked) // not wanted any more
 		return
 	}
 	if d.Operation == nil || s.op == nil || s.op.ID != d.Operation.ID {
@@ -214,13 +229,17 @@ func (s *simHost) act(h *house, d fleet.DesiredOperation, asked time.Time) {
 	live := d.Grant != nil && h.now.Before(s.grantUntil)
 	end := func(p fleet.Phase, c fleet.Cause) {
 		s.op.Phase, s.outOfService = p, false
-		if s.op.Problem == nil {
+		if s.op.Problem == nil && c != "" {
 			s.op.Problem = &fleet.Problem{Cause: c, What: string(c)}
 		}
+		s.ended = append(s.ended, *s.op)
 	}
 	switch s.op.Phase {
 	case fleet.PhasePreparing:
 		s.op.Phase = fleet.PhasePrepared
+		if d.Word == fleet.WordCancel {
+			end(fleet.PhaseCancelled, fleet.CauseTold)
+		}
 	case fleet.PhasePrepared:
 		if d.Word == fleet.WordCancel {
 			end(fleet.PhaseCancelled, fleet.CauseTold)
@@ -267,7 +286,7 @@ func (s *simHost) act(h *house, d fleet.DesiredOperation, asked time.Time) {
 			s.op.Problem = &fleet.Problem{Cause: fleet.CauseTold, What: "told to"}
 		}
 	case fleet.PhaseCommitting:
-		s.op.Phase, s.outOfService = fleet.PhaseCommitted, false
+		end(fleet.PhaseCommitted, "")
 	case fleet.PhaseReverting:
 		if s.op.Problem.Cause == fleet.CauseNotBooted {
 			end(fleet.PhaseFellBack, "")

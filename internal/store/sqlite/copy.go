@@ -29,6 +29,9 @@ func Copy(ctx context.Context, dir, file string) (err error) {
 	return nil
 }
 
+// Dir is where the store lies.
+func (s *Store) Dir() string { return s.dir }
+
 // Snapshot is everything that a store had committed at one instant.
 type Snapshot struct{ db []byte }
 
