@@ -44,7 +44,7 @@ func TestKernelsThatDieInOtherWays(t *testing.T) {
 		t.Run("die-2", func(t *testing.T) {
 			t.Parallel()
 			t.Run("a kernel that ends in the emergency target: back by the dead-man", die("die-2", ks[3], death{
-				fault: lab.Emergency, end: fleet.PhaseFellBack, cause: fleet.CauseDeadMan, console: "emergency", deadline: 2 * time.Minute,
+				fault: lab.Emergency, end: fleet.PhaseFellBack, cause: fleet.CauseDeadMan, console: "emergency mode", deadline: 2 * time.Minute,
 			}))
 			t.Run("modules that are cut short: back, or refused in prepare", die("die-2", ks[4], death{fault: lab.ShortModules}))
 		})
