@@ -192,9 +192,10 @@ func (h *host) setTimer() {
 	if h.step == "" && h.workNext > h.w.now {
 		at = min(at, h.workNext)
 	}
-	if _, until := h.a.Grant(); until > 0 && h.a.Drained() {
-		if t := h.m.bootedAt + until; t >= h.w.now && !h.a.Leaving(h.moment()) {
-			at = min(at, t)
+	switch n := h.moment(); h.a.Phase() {
+	case fleet.PhaseDraining, fleet.PhaseDrained, fleet.PhaseRebooting:
+		if _, until := h.a.Grant(); h.a.GrantLive(n) && !h.a.Leaving(n) {
+			at = min(at, h.m.bootedAt+until)
 		}
 	}
 	if h.watching() {

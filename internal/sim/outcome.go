@@ -2,6 +2,7 @@ package sim
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -110,6 +111,12 @@ func (w *world) rolloutEnd(st *started) RolloutEnd {
 			return 0
 		}
 		return t.Sub(epoch)
+	}
+	if s.Outcome == "" && end.Why == "" && w.main != nil {
+		w.main.killIn, w.main.sickTo = 0, 0
+		if r, err := w.main.api.GetRollout(context.Background(), account, st.id); err == nil {
+			end.Why = r.Next
+		}
 	}
 	began := since(s.Stages[0].BeganAt)
 	end.Lasted = w.now - began

@@ -96,7 +96,7 @@ func (w *world) start(d *dataDir, raise bool) (*plane, error) {
 	c := w.s.Control
 	p.ctl, err = control.New(control.Config{
 		GrantLife: c.GrantLife, IdlePace: c.IdlePace, OperationPace: c.OperationPace, SilentAfter: c.SilentAfter,
-		TickEvery: w.tickEvery, Now: w.time, From: p.from,
+		TickEvery: w.tickEvery, Now: w.time, From: p.from, Halt: p.halt,
 	}, st, p.stop, w.log)
 	if err != nil {
 		return p, err
@@ -125,10 +125,15 @@ func (p *plane) begin(ctx context.Context, st store.Store, raise bool) (store.St
 	if err := p.stop.Set(stop.Order{Who: "control plane", Why: start.Moved, At: now}); err != nil {
 		return start, err
 	}
-	return start, st.Update(ctx, func(tx store.Tx) error {
-		_, err := tx.AppendEvent(store.Event{At: now, Who: "control", Kind: "stop.set", What: "everything is stopped", Why: start.Moved})
-		return errors.Join(err, tx.SettleMove())
-	})
+	return start, control.SettleMove(ctx, st, start, now)
+}
+
+// halt stops everything when the control plane itself finds a reason.
+func (p *plane) halt(who, why string, at time.Time) error {
+	p.w.count("halted-itself")
+	p.w.note(&p.ring, p.name, "stops everything:", why)
+	p.dir.rows.stopAt = p.w.now
+	return p.stop.Set(stop.Order{Who: who, Why: why, At: at})
 }
 
 // fault is what the store asks before and after each of its writes.

@@ -40,7 +40,8 @@ func (w *world) leavesService(h *host) {
 //     than messages can be late);
 //   - it said that it is not in service, and it is not.
 //
-// Hosts in maintenance and retired ones do not count: a person has said so.
+// Hosts in maintenance and retired ones do not count: a person has said so. Nor do hosts that have never said what they
+// are: nobody knows to which group they belong.
 func (w *world) checkGrant(p *plane, g store.Grant) {
 	r := p.dir.rows
 	h := w.byID[g.Host]
@@ -82,7 +83,7 @@ func (w *world) checkGrant(p *plane, g store.Grant) {
 // knownOut is why p must count x as out; empty: it need not.
 func (w *world) knownOut(p *plane, x *host, g store.Grant) string {
 	r := p.dir.rows
-	if r.status[x.id] != fleet.StatusActive {
+	if r.status[x.id] != fleet.StatusActive || !r.known[x.id] {
 		return ""
 	}
 	t := &x.truth
@@ -282,7 +283,7 @@ func (w *world) sawStart(p, before *plane) {
 			}
 		}
 		es, err := s.Events(store.EventQuery{Limit: 1, Newest: true})
-		if err == nil && (len(es) == 0 || es[0].Seq < r.events) {
+		if err == nil && r.events > 0 && (len(es) == 0 || es[0].Seq < r.events) {
 			lost = append(lost, fmt.Sprintf("events after %d", r.events))
 		}
 		return err

@@ -35,7 +35,7 @@ func random(seed uint64) Scenario {
 	if c.yes(0.3) {
 		s.Budgets = append(s.Budgets, Budget{"label:datacenter", 1 + c.IntN(n/4)})
 	}
-	idle := time.Duration(60+c.IntN(240)) * time.Second
+	idle := time.Duration(90+c.IntN(300)) * time.Second
 	s.Control = Control{
 		GrantLife: time.Duration(30+c.IntN(60)) * time.Second, IdlePace: idle, SilentAfter: 2*idle + time.Duration(c.IntN(120))*time.Second,
 	}
@@ -60,9 +60,9 @@ func randomKernel(c chance) KernelFault {
 	for range 1 + c.IntN(8)/7 {
 		switch c.IntN(9) {
 		case 0:
-			f.Boots = "panic"
+			return KernelFault{Boots: "panic"}
 		case 1:
-			f.Boots = "hang"
+			return KernelFault{Boots: "hang"}
 		case 2:
 			f.BootsOneIn = 2 + c.IntN(3)
 		case 3:
@@ -134,11 +134,11 @@ func randomFaults(c chance) (fs []Fault) {
 	add(0.4, Fault{What: FaultKillAgent, Every: minutes(30)})
 	add(0.3, Fault{What: FaultUnready, Every: minutes(90), For: minutes(20)})
 	add(0.3, Fault{What: FaultDrainFails, Every: minutes(60), For: minutes(20)})
-	add(0.3, Fault{What: FaultClock, Every: minutes(60), By: time.Duration(c.IntN(3)-1) * 365 * 24 * time.Hour, Hosts: 1 + c.IntN(4)})
+	add(0.3, Fault{What: FaultClock, Every: minutes(60), By: time.Duration(1-2*c.IntN(2)) * time.Duration(1+c.IntN(400)) * 24 * time.Hour, Hosts: 1 + c.IntN(4)})
 	add(0.7, Fault{What: FaultKill, Every: minutes(40), For: time.Duration(c.IntN(120)) * time.Second})
 	add(0.3, Fault{What: FaultSlowStore, Every: minutes(90), For: minutes(5), By: time.Duration(10+c.IntN(1500)) * time.Millisecond})
 	add(0.3, Fault{What: FaultFailingStore, Every: minutes(90), For: minutes(5), Share: 0.5 * c.Float64()})
-	add(0.3, Fault{What: FaultTwoLeaders, Every: minutes(120), For: minutes(10)})
+	add(0.3, Fault{What: FaultTwoLeaders, Every: minutes(120), For: minutes(4)})
 	if on.restore {
 		add(0.25, Fault{What: FaultRestore, By: minutes(60), For: minutes(5)})
 		add(0.2, Fault{What: FaultCloneData, By: minutes(60), For: minutes(20)})
@@ -151,4 +151,4 @@ func randomFaults(c chance) (fs []Fault) {
 }
 
 // on says which faults random fleets have: those whose part of the house is built.
-var on = struct{ restore, clones bool }{}
+var on = struct{ restore, clones bool }{restore: true, clones: true}

@@ -20,6 +20,7 @@ type rows struct {
 	live     map[fleet.HostID]fleet.GrantID // the one that has not ended
 	rollouts map[string]rolloutRow
 	status   map[fleet.HostID]fleet.Status
+	known    map[fleet.HostID]bool // it has said what it is: its groups are known
 	frozen   map[fleet.HostID]bool
 	budgets  map[string]int
 	events   int64 // the newest Seq
@@ -43,7 +44,7 @@ func newRows() *rows {
 	return &rows{
 		ops: map[fleet.OperationID]fleet.Operation{}, open: map[fleet.HostID]fleet.OperationID{},
 		grants: map[fleet.GrantID]store.Grant{}, live: map[fleet.HostID]fleet.GrantID{},
-		rollouts: map[string]rolloutRow{}, status: map[fleet.HostID]fleet.Status{}, frozen: map[fleet.HostID]bool{},
+		rollouts: map[string]rolloutRow{}, status: map[fleet.HostID]fleet.Status{}, known: map[fleet.HostID]bool{}, frozen: map[fleet.HostID]bool{},
 		budgets: map[string]int{}, resumed: map[string]bool{}, stopAt: -1,
 	}
 }
@@ -52,7 +53,7 @@ func newRows() *rows {
 func (r *rows) clone() *rows {
 	return &rows{
 		ops: maps.Clone(r.ops), open: maps.Clone(r.open), grants: maps.Clone(r.grants), live: maps.Clone(r.live),
-		rollouts: maps.Clone(r.rollouts), status: maps.Clone(r.status), frozen: maps.Clone(r.frozen),
+		rollouts: maps.Clone(r.rollouts), status: maps.Clone(r.status), known: maps.Clone(r.known), frozen: maps.Clone(r.frozen),
 		budgets: maps.Clone(r.budgets), events: r.events, resumed: map[string]bool{}, stopAt: -1,
 	}
 }

@@ -18,7 +18,7 @@ import (
 var (
 	seeds = flag.Int("seeds", 0, "how many random fleets TestFleet plays (0: 40 with -short, else 1000)")
 	seed  = flag.Uint64("seed", 1, "the first seed of TestFleet")
-	show  = flag.Bool("trace", false, "print everything that happens")
+	show  = flag.Bool("show", false, "print what TestFleet sees; with one fleet everything that happens")
 )
 
 // TestFleet plays random small fleets with every fault. No promise may be broken in any of them.
@@ -44,7 +44,7 @@ func TestFleet(t *testing.T) {
 		wg.Go(func() {
 			for s := range next {
 				o := Options{Seed: s}
-				if *show {
+				if *show && n == 1 {
 					o.Trace = os.Stdout
 				}
 				res, err := Run(context.Background(), Random(s), o)
@@ -63,6 +63,9 @@ func TestFleet(t *testing.T) {
 				}
 				for _, r := range res.Rollouts {
 					statuses[r.Status]++
+					if *show && r.Status == "running" {
+						t.Logf("seed %d: running at %s: %s", s, clock(res.Virtual), r.Why)
+					}
 				}
 				hosts += res.Hosts
 				virtual += res.Virtual

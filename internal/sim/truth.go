@@ -26,6 +26,7 @@ type hostTruth struct {
 	committed map[string]bool            // rollouts that brought it the kernel for good
 	ever      bool                       // it has committed the new kernel
 	failed    map[string]string          // rollouts whose kernel it has gone back from, and no person has said retry
+	retried   fleet.OperationID          // a person has said retry while this one was open: whatever becomes of it
 	restored  bool                       // its disk was put back to an older state
 	granted   grantSeen
 	harmed    *Harm
@@ -139,7 +140,7 @@ func (w *world) sawCommitted(h *host, id fleet.OperationID) {
 func (w *world) sawGoneBack(h *host, id fleet.OperationID, phase fleet.Phase) {
 	p := h.a.Problem()
 	if p != nil && p.Cause != fleet.CauseTold && p.Cause != fleet.CauseGrant && p.Cause != fleet.CauseInterrupted {
-		if owner := w.ownerOf(id); owner != "" {
+		if owner := w.ownerOf(id); owner != "" && h.truth.retried != id {
 			h.truth.failed[owner] = p.What
 		}
 	}
@@ -271,7 +272,7 @@ func (w *world) committed(p *plane, got *written) {
 		if h.Status != r.status[h.ID] {
 			w.progress = w.now
 		}
-		r.status[h.ID] = h.Status
+		r.status[h.ID], r.known[h.ID] = h.Status, h.FactsHash != ""
 	}
 	for _, b := range got.budgets {
 		if b.Limit == 0 {
@@ -326,7 +327,11 @@ func (w *world) tookOperation(p *plane, op fleet.Operation) {
 	r := p.dir.rows
 	hs := w.machines(op.Host)
 	before, known := r.ops[op.ID]
-	if !known {
+	_, adopted := w.owners[op.ID]
+	if !known && adopted {
+		w.count("operation-adopted") // from a host's journal, after a restore
+	}
+	if !known && !adopted {
 		w.owners[op.ID] = op.Owner
 		w.count("operation")
 		if other := r.open[op.Host]; other != "" && other != op.ID {
@@ -360,6 +365,9 @@ func (w *world) asks(p *plane, c operator.Change) {
 	case operator.ActionRetry:
 		for _, h := range w.machines(c.Host) {
 			delete(h.truth.failed, c.Rollout)
+			if !h.a.Ended() {
+				h.truth.retried = h.opID()
+			}
 		}
 	case operator.ActionSkip:
 		w.asked[c.Rollout+" skip "+string(c.Host)] = true

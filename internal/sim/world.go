@@ -61,6 +61,7 @@ type world struct {
 	progress  time.Duration // when something last went on
 	pending   int           // actions and faults that are still to come, once
 	ended     bool
+	still     int // events at this very moment
 	ring      ring
 	clones    map[fleet.HostID]*cloned
 	owners    map[fleet.OperationID]string
@@ -212,6 +213,12 @@ func (w *world) play(ctx context.Context) error {
 			w.now = w.s.For
 			break
 		}
+		if e.at > w.now {
+			w.still = 0
+		}
+		if w.still++; w.still > maxStill {
+			return fmt.Errorf("play scenario %s with seed %d: at %s %d things happened at once: the simulator is at fault", w.s.Name, w.opt.Seed, clock(w.now), w.still)
+		}
 		w.now = e.at
 		e.do()
 		if w.err != nil {
@@ -224,6 +231,9 @@ func (w *world) play(ctx context.Context) error {
 	w.res.Virtual = w.now
 	return nil
 }
+
+// maxStill is how many events one instant may have: in the largest fleet each host has a few.
+const maxStill = 200_000
 
 // after does f in d from now.
 func (w *world) after(d time.Duration, f func()) { w.q.push(w.now+d, f) }
