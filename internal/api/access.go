@@ -63,7 +63,7 @@ func (s fleetService) CreateEnrolToken(ctx context.Context, req *connect.Request
 		return nil, err
 	}
 	return connect.NewResponse(&kwv1.CreateEnrolTokenResponse{
-		Token: token, ExpiresAt: wire.TimeToProto(row.ExpiresAt), Uses: int32(uses), CaSha256: s.ca.SHA256(),
+		Token: token, ExpiresAt: wire.TimeToProto(row.ExpiresAt), Uses: int32(uses), CaSha256: s.ca.Serving().SHA256(),
 	}), nil
 }
 

@@ -48,9 +48,10 @@ func (s agentService) CheckIn(ctx context.Context, req *connect.Request[kwv1.Che
 	if err != nil {
 		return nil, err
 	}
+	s.said.tell(now)
 	s.Metrics.checkedIn(c.host, now)
 	life := c.cert.NotAfter.Sub(c.cert.NotBefore) - backdate
-	d.RenewCertificate = d.RenewCertificate || c.cert.NotAfter.Sub(now) < life/3
+	d.RenewCertificate = d.RenewCertificate || c.cert.NotAfter.Sub(now) < life/3 || s.shown(ctx, c, now)
 	return connect.NewResponse(wire.DesiredToProto(d)), nil
 }
 

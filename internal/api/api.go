@@ -119,13 +119,17 @@ type Server struct {
 	cfg Config
 	Parts
 
-	ca        *CA
+	ca        *authorities
+	learned   *learned
+	said      *said
 	operators *accounts
 	hosts     *hostGate
 	blobs     *blobStore
 	enrolRate *bucket
-	busy      chan struct{} // one token for each request that is being answered
-	downloads chan struct{}
+	// rotationRate bounds how many hosts are told to renew because of a rotation.
+	rotationRate *bucket
+	busy         chan struct{} // one token for each request that is being answered
+	downloads    chan struct{}
 
 	background sync.WaitGroup // what outlives a request; Run waits for it
 }
@@ -145,12 +149,13 @@ func New(ctx context.Context, cfg Config, p Parts) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, Parts: p,
-		operators: &accounts{}, hosts: &hostGate{},
-		enrolRate: &bucket{perSecond: cfg.EnrolPerSecond, size: 10 * cfg.EnrolPerSecond},
-		busy:      make(chan struct{}, cfg.MaxRequests), downloads: make(chan struct{}, cfg.MaxDownloads),
+		operators: &accounts{}, hosts: &hostGate{}, learned: &learned{}, said: &said{},
+		rotationRate: &bucket{perSecond: rotationRenewals, size: rotationRenewals},
+		enrolRate:    &bucket{perSecond: cfg.EnrolPerSecond, size: 10 * cfg.EnrolPerSecond},
+		busy:         make(chan struct{}, cfg.MaxRequests), downloads: make(chan struct{}, cfg.MaxDownloads),
 	}
 	var err error
-	if s.ca, err = OpenCA(filepath.Join(cfg.Dir, "ca"), p.Now(), p.Rand); err != nil {
+	if s.ca, err = openAuthorities(filepath.Join(cfg.Dir, "ca"), p.Now(), p.Rand); err != nil {
 		return nil, err
 	}
 	if s.blobs, err = openBlobs(filepath.Join(cfg.Dir, "blobs"), cfg.MaxBlob); err != nil {
@@ -165,12 +170,18 @@ func New(ctx context.Context, cfg Config, p Parts) (*Server, error) {
 	if err := s.hosts.load(ctx, p.Store); err != nil {
 		return nil, err
 	}
+	if err := s.said.load(ctx, p.Store); err != nil {
+		return nil, err
+	}
+	if err := s.loadLearned(ctx); err != nil {
+		return nil, err
+	}
 	p.Metrics.watch(s)
 	return s, nil
 }
 
 // CA returns the certificate authority, whose fingerprint operators need for enrolment.
-func (s *Server) CA() *CA { return s.ca }
+func (s *Server) CA() *CA { return s.ca.Serving() }
 
 // firstOperator lets the first person in. The token's file comes before its row: killed in between, the next start
 // begins anew.

@@ -105,7 +105,7 @@ func TestOnlyHostsCertificatesSpeakForHosts(t *testing.T) {
 	if id, err := ca.VerifyHost(good, t0); err != nil || id != "web-1" {
 		t.Errorf("a host's certificate: %q, %v", id, err)
 	}
-	server, err := (&serverCert{ca: ca, names: []string{"localhost"}, now: func() time.Time { return t0 }}).get()
+	server, err := (&serverCert{ca: func() *CA { return ca }, said: (&said{}).latest, names: []string{"localhost"}, now: func() time.Time { return t0 }}).get()
 	if err != nil {
 		t.Fatal(err)
 	}

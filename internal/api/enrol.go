@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/subtle"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"time"
@@ -51,7 +52,7 @@ func (s enrolService) Enrol(ctx context.Context, req *connect.Request[kwv1.Enrol
 	}
 	s.hosts.changing.Lock()
 	defer s.hosts.changing.Unlock()
-	e := enrolment{id: id, key: key, keySHA256: keySum, tokenHash: hash, now: now, ca: s.ca, life: s.cfg.HostCertLife,
+	e := enrolment{id: id, key: key, keySHA256: keySum, tokenHash: hash, now: now, ca: s.ca.newest(), verify: s.ca.VerifyHost, life: s.cfg.HostCertLife,
 		leaves: leaves, unfreeze: s.Control.Unfreeze}
 	if err := s.Store.Update(ctx, e.apply); err != nil {
 		s.Log.WarnContext(ctx, "enrolment refused", "host", string(id), "err", err)
@@ -71,8 +72,9 @@ func (s enrolService) enrolMay(op string, now time.Time) error {
 }
 
 func (s *Server) enrolled(id fleet.HostID, der []byte, now time.Time) *connect.Response[kwv1.EnrolResponse] {
+	s.said.tell(now)
 	return connect.NewResponse(&kwv1.EnrolResponse{
-		Host: string(id), CertificateDer: der, CaDer: [][]byte{s.ca.cert.Raw}, ServerTime: wire.TimeToProto(now),
+		Host: string(id), CertificateDer: der, CaDer: s.ca.bundle(), ServerTime: wire.TimeToProto(now),
 	})
 }
 
@@ -84,6 +86,7 @@ type enrolment struct {
 	tokenHash string
 	now       time.Time
 	ca        *CA
+	verify    func(cert *x509.Certificate, at time.Time) (fleet.HostID, error)
 	life      time.Duration
 	leaves    fleet.HostID // whose name the machine had until now; empty: nobody's
 	unfreeze  func(tx store.Tx, h *fleet.Host, who, why string, now time.Time) error
@@ -112,6 +115,9 @@ func (e *enrolment) apply(tx store.Tx) error {
 	}
 	// A frozen name belongs to the machine that is enrolled anew: all others had the old key.
 	gone := e.host.Revoked || e.host.Status == fleet.StatusRetired || e.host.Frozen != ""
+	if known && !gone {
+		gone = e.nobodyGetsIn(certs)
+	}
 	sameKey := false
 	for _, c := range certs {
 		if c.KeySHA256 != e.keySHA256 {
@@ -184,6 +190,21 @@ func (e *enrolment) apply(tx store.Tx) error {
 		At: e.now, Who: "host " + string(e.id), Kind: "host.enrolled", Host: e.id, What: string(e.id) + " enrolled", Why: why,
 	})
 	return err
+}
+
+// nobodyGetsIn says whether no certificate of the host is worth anything any more, for their authority was retired: the
+// name is free for whoever has a token.
+func (e *enrolment) nobodyGetsIn(certs []store.Certificate) bool {
+	for _, c := range certs {
+		cert, err := x509.ParseCertificate(c.DER)
+		if err != nil || !c.RevokedAt.IsZero() {
+			continue
+		}
+		if _, err := e.verify(cert, cert.NotBefore.Add(backdate)); err == nil {
+			return false
+		}
+	}
+	return len(certs) > 0
 }
 
 // tokenFor finds an enrolment token. Whether it may still be used is asked later: an equal request may be answered again.

@@ -72,7 +72,7 @@ func (s *Server) issue(ctx context.Context, op string, id fleet.HostID, old *x50
 	if err := s.hosts.admit(op, id, serialOf(old)); err != nil {
 		return nil, err
 	}
-	cert, err := s.ca.SignHost(id, key, now, s.cfg.HostCertLife)
+	cert, err := s.ca.newest().SignHost(id, key, now, s.cfg.HostCertLife)
 	if err != nil {
 		return nil, err
 	}

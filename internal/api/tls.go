@@ -21,7 +21,7 @@ const serverCertLife = 90 * 24 * time.Hour
 // that an agent can pin it at its first contact. A client's certificate is asked for, and its key proved, but it is
 // checked with each request: there a refusal can explain itself, in a handshake it cannot.
 func (s *Server) TLS() *tls.Config {
-	own := &serverCert{ca: s.ca, names: append(localNames(), s.cfg.Names...), now: s.Now}
+	own := &serverCert{ca: s.ca.Serving, said: s.said.latest, names: append(localNames(), s.cfg.Names...), now: s.Now}
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS13,
 		ClientAuth:     tls.RequestClientCert,
@@ -33,30 +33,38 @@ func (s *Server) TLS() *tls.Config {
 
 // serverCert is the server's certificate, in memory alone.
 type serverCert struct {
-	ca    *CA
+	ca    func() *CA
+	said  func() time.Time
 	names []string
 	now   func() time.Time
 
 	mu      sync.Mutex
 	cert    *tls.Certificate
+	of      *CA
 	renewAt time.Time
 }
 
 func (c *serverCert) get() (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.now()
+	now, ca := c.now(), c.ca()
+	// A host takes the latest time that it was told for certain. After the clock was wrong and was set back, the
+	// certificate has to be good then, too, or every host would take it for one that ran out.
+	until := now
+	if said := c.said(); said.After(until) {
+		until = said
+	}
 	// A clock that was far ahead and was set back: the certificate is from the future.
-	if c.cert != nil && now.Before(c.renewAt) && now.After(c.cert.Leaf.NotBefore) {
+	if c.cert != nil && c.of == ca && now.Before(c.renewAt) && now.After(c.cert.Leaf.NotBefore) && until.Before(c.cert.Leaf.NotAfter) {
 		return c.cert, nil
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), c.ca.rand)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), ca.rand)
 	if err != nil {
 		return nil, err
 	}
 	t := &x509.Certificate{
 		Subject:   pkix.Name{CommonName: "Kernwave server"},
-		NotBefore: now.Add(-backdate), NotAfter: now.Add(serverCertLife),
+		NotBefore: now.Add(-backdate), NotAfter: until.Add(serverCertLife),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	for _, n := range c.names {
@@ -66,11 +74,12 @@ func (c *serverCert) get() (*tls.Certificate, error) {
 			t.DNSNames = append(t.DNSNames, n)
 		}
 	}
-	leaf, err := c.ca.sign(t, &key.PublicKey)
+	leaf, err := ca.sign(t, &key.PublicKey)
 	if err != nil {
 		return nil, err
 	}
-	c.cert = &tls.Certificate{Certificate: [][]byte{leaf.Raw, c.ca.cert.Raw}, PrivateKey: key, Leaf: leaf}
+	c.cert = &tls.Certificate{Certificate: [][]byte{leaf.Raw, ca.cert.Raw}, PrivateKey: key, Leaf: leaf}
+	c.of = ca
 	c.renewAt = now.Add(serverCertLife * 2 / 3)
 	return c.cert, nil
 }

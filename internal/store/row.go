@@ -88,6 +88,8 @@ type Certificate struct {
 	How string `json:"how"`
 	// TokenHash is that of the token which it was enrolled with; empty for the others.
 	TokenHash string    `json:"token_hash,omitempty"`
+	// ShownAt is when the host first came in with it while another authority was to follow; zero: it did not.
+	ShownAt   time.Time `json:"shown_at,omitzero"`
 	RevokedAt time.Time `json:"revoked_at,omitzero"` // zero: not revoked
 	RevokedBy string    `json:"revoked_by,omitempty"`
 }
