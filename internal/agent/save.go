@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -29,7 +28,7 @@ func (a *Agent) load(ctx context.Context) error {
 	a.loadSeen()
 	newest, err := a.readJournals()
 	if err != nil {
-		a.park(err)
+		a.park(ctx, err)
 		return nil
 	}
 	if newest == nil {
@@ -63,6 +62,9 @@ func (a *Agent) readJournals() (*operation, error) {
 	}
 	var ops []operation
 	for _, name := range names {
+		if id, ok := asideID(name); ok {
+			a.past[id] = true // it has been here, whatever became of it
+		}
 		if !strings.HasSuffix(name, journalSuffix) {
 			continue
 		}
@@ -111,21 +113,6 @@ func readStates(fsys disk.FS, path string) ([]operation, error) {
 		}
 	}
 	return ops, nil
-}
-
-// park refuses every operation from now on. The host goes back into service first, in case it was out of it.
-func (a *Agent) park(err error) {
-	next := "look at what is left of it, move the file out of the directory, restart kernwave-agent"
-	var d *journal.DamageError
-	if errors.As(err, &d) {
-		next = fmt.Sprintf("look at the host, then: mv %s %s.damaged && systemctl restart kernwave-agent", d.Path, d.Path)
-	}
-	a.parked = fmt.Sprintf("%v; next: %s", err, next)
-	a.log.Error("parked: no operation is begun or gone on with", "err", err, "next", next)
-	a.grant = nil
-	o := operation{FromRelease: a.release, FromBootID: a.bootID, End: fleet.PhaseFailed, Arming: true}
-	o.enter(fleet.PhaseUndraining, a.now())
-	a.op = &o
 }
 
 func (a *Agent) journalPath(id fleet.OperationID) string {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -147,7 +148,16 @@ func (w *world) sawProgram(r agenttest.Run) {
 }
 
 // sawMachine checks that each reboot into a trial has an answer of its own, younger than 5 s.
+// And that a host that leaves a trial does not serve there.
 func (w *world) sawMachine(e agenttest.Event) {
+	if strings.HasPrefix(e.What, "requested: back to ") || e.What == "dead-man" {
+		serves := !w.apps.Drained()
+		w.mu.Lock()
+		if serves {
+			w.promiseBroken("%s, while the host served", e.What)
+		}
+		w.mu.Unlock()
+	}
 	if len(e.What) < len(trialReboot) || e.What[:len(trialReboot)] != trialReboot {
 		return
 	}

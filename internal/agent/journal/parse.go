@@ -15,6 +15,8 @@ type DamageError struct {
 	Path   string
 	Offset int64
 	Why    string
+	// Version is what a whole record says where this program does not know it: a newer agent wrote it. Else zero.
+	Version int
 }
 
 func (e *DamageError) Error() string {
@@ -22,11 +24,12 @@ func (e *DamageError) Error() string {
 }
 
 // Parse reads the records of a journal. good is the length of the part that holds whole records; what follows it was
-// torn by a power cut in the middle of an append and means nothing. path is for the error only.
+// torn by a power cut in the middle of an append and means nothing. On a [DamageError] states are those before the
+// damage, for people to look at: what comes after it is not known. path is for the error only.
 func Parse(path string, data []byte) (states []json.RawMessage, good int64, err error) {
 	for off := 0; off < len(data); {
 		rest := data[off:]
-		damage := func(format string, args ...any) error {
+		damage := func(format string, args ...any) *DamageError {
 			return &DamageError{Path: path, Offset: int64(off), Why: fmt.Sprintf(format, args...)}
 		}
 		if len(rest) < headerLen || unwritten(rest) {
@@ -34,10 +37,10 @@ func Parse(path string, data []byte) (states []json.RawMessage, good int64, err 
 		}
 		n := binary.LittleEndian.Uint32(rest[0:])
 		if crc32.Checksum(rest[:8], castagnoli) != binary.LittleEndian.Uint32(rest[8:]) {
-			return nil, 0, damage("the record's header does not match its checksum")
+			return states, int64(off), damage("the record's header does not match its checksum")
 		}
 		if n > maxPayload {
-			return nil, 0, damage("a record of %d bytes, at most %d are written", n, maxPayload)
+			return states, int64(off), damage("a record of %d bytes, at most %d are written", n, maxPayload)
 		}
 		end := off + headerLen + int(n)
 		if end > len(data) {
@@ -49,14 +52,16 @@ func Parse(path string, data []byte) (states []json.RawMessage, good int64, err 
 			if end == len(data) && bytes.IndexByte(payload, 0) >= 0 {
 				return states, int64(off), nil
 			}
-			return nil, 0, damage("the record does not match its checksum")
+			return states, int64(off), damage("the record does not match its checksum")
 		}
 		var e Entry
 		if err := json.Unmarshal(payload, &e); err != nil {
-			return nil, 0, damage("the record is no JSON that an agent wrote: %v", err)
+			return states, int64(off), damage("the record is no JSON that an agent wrote: %v", err)
 		}
 		if e.Version != Version {
-			return nil, 0, damage("the record has version %d, this agent knows version %d", e.Version, Version)
+			err := damage("the record has version %d, this agent knows version %d", e.Version, Version)
+			err.Version = e.Version
+			return states, int64(off), err
 		}
 		states = append(states, e.State)
 		off = end
