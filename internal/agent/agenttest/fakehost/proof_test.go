@@ -29,6 +29,8 @@ type rows struct {
 func (r *rig) stopAndRead() rows {
 	r.t.Helper()
 	r.endServer()
+	forks.Lock()
+	defer forks.Unlock()
 	s, err := sqlite.Open(filepath.Join(r.dir, "data"), sqlite.Options{Rand: rand.Reader})
 	if err != nil {
 		r.t.Fatal(err)

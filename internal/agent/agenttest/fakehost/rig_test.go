@@ -73,6 +73,10 @@ type rig struct {
 	hosts  map[string]*fake
 }
 
+// forks is held for writing while this process has a store open: a child that is being started at that moment would
+// have its lock for a moment longer.
+var forks sync.RWMutex
+
 // proc is a process whose output is kept.
 type proc struct {
 	cmd  *exec.Cmd
@@ -102,7 +106,10 @@ func startProc(t *testing.T, out *output, name string, args ...string) *proc {
 	p := &proc{cmd: exec.Command(filepath.Join(bin, name), args...), done: make(chan struct{}), out: out}
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
+	forks.RLock()
+	err := p.cmd.Start()
+	forks.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	go func() {
@@ -194,13 +201,18 @@ func (r *rig) until(what string, ok func() bool) {
 // cli runs an operator's command and returns what it printed.
 func (r *rig) cli(args ...string) (string, error) {
 	cmd := exec.Command(filepath.Join(bin, "kernwave"), append([]string{"--config", filepath.Join(r.dir, "data")}, args...)...)
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
-	out, err := cmd.Output()
-	if err != nil {
-		err = fmt.Errorf("kernwave %s: %w\n%s%s", strings.Join(args, " "), err, out, errs.String())
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	forks.RLock()
+	err := cmd.Start()
+	forks.RUnlock()
+	if err == nil {
+		err = cmd.Wait()
 	}
-	return string(out), err
+	if err != nil {
+		err = fmt.Errorf("kernwave %s: %w\n%s%s", strings.Join(args, " "), err, &out, &errs)
+	}
+	return out.String(), err
 }
 
 func (r *rig) must(args ...string) string {
