@@ -29,7 +29,7 @@ func NewDirect(ctx context.Context, cfg Config, p Parts) (*Direct, error) {
 	if p.Rand == nil {
 		p.Rand = cryptoRand
 	}
-	s := &Server{cfg: cfg, Parts: p, operators: &accounts{}, hosts: &hostGate{}, learned: &learned{}, said: &said{}}
+	s := &Server{cfg: cfg, Parts: p, operators: &accounts{}, hosts: &hostGate{}, learned: &learned{}, said: &said{}, ca: &authorities{}}
 	if err := s.hosts.load(ctx, p.Store); err != nil {
 		return nil, err
 	}
