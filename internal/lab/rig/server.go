@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -56,11 +57,21 @@ func (r *Rig) StartServer(ctx context.Context) error {
 		cmd.Stderr = io.MultiWriter(log, r.cfg.Log)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	s := &server{cmd: cmd, log: log, done: make(chan error, 1)}
+	started := make(chan error, 1)
+	go func() {
+		// The signal comes when the thread dies that forked, not when the process does. A thread that is not locked may
+		// be used for a host later, and ends with that host's power.
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			s.done <- cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
 		return errors.Join(err, log.Close())
 	}
-	s := &server{cmd: cmd, log: log, done: make(chan error, 1)}
-	go func() { s.done <- cmd.Wait() }()
 	for began := time.Now(); ; {
 		if _, err := os.Stat(ready); err == nil {
 			r.server = s
