@@ -73,7 +73,13 @@ func Phases() []Phase {
 func (p Phase) Next() []Phase { return slices.Clone(phaseNext[p]) }
 
 // Ended says whether p is an end: nothing follows, and the host is in service.
-func (p Phase) Ended() bool { return p.Known() && len(phaseNext[p]) == 0 }
+func (p Phase) Ended() bool {
+	switch p { // it is asked of every operation in every tick
+	case PhaseCommitted, PhaseReverted, PhaseFellBack, PhaseRefused, PhaseFailed, PhaseCancelled:
+		return true
+	}
+	return false
+}
 
 // Known says whether p is one of ours.
 func (p Phase) Known() bool { return slices.Contains(Phases(), p) }

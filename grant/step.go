@@ -40,7 +40,7 @@ func Step(v View, now time.Time) (ds []Decision, wake time.Time) {
 	}
 	u := v.use()
 	for _, r := range inOrder(v.Requests) {
-		if held[r.Operation] || v.refuse(r, u) != "" {
+		if held[r.Operation] || v.refuse(r, u) != nil {
 			continue
 		}
 		until := now.Add(v.Life)
@@ -64,24 +64,45 @@ func Explain(v View, op fleet.OperationID) string {
 	}
 	u := v.use()
 	for _, r := range inOrder(v.Requests) {
-		why := v.refuse(r, u)
+		no := v.refuse(r, u)
 		if r.Operation == op {
-			return why
+			return no.String()
 		}
-		if why == "" && !v.holds(r.Operation) {
+		if no == nil && !v.holds(r.Operation) {
 			u.add(v.Budgets, Out{r.Host, r.Groups, "is next"})
 		}
 	}
 	return ""
 }
 
-// refuse is the one place that says no.
-func (v View) refuse(r Request, u use) string {
+// refusal is a no. It is put into words only for people: in each step, hundreds of requests wait.
+type refusal struct {
+	why    string // says it all, if it is not empty
+	self   string // why the host is out of service already
+	budget Budget // is spent in the group, by those who are in
+	groups Groups
+	in     *outs
+}
+
+func (n *refusal) String() string {
+	switch {
+	case n == nil:
+		return ""
+	case n.why != "":
+		return n.why
+	case n.in == nil:
+		return fmt.Sprintf("the host is out of service already: it %s", n.self)
+	}
+	return fmt.Sprintf("budget spent: %s, %d of %d out (%s)", name(n.budget.By, n.groups), len(n.in.why), n.budget.Limit, n.in)
+}
+
+// refuse is the one place that says no; nil: it does not.
+func (v View) refuse(r Request, u use) *refusal {
 	if v.Stopped != "" {
-		return "everything is stopped: " + v.Stopped
+		return &refusal{why: "everything is stopped: " + v.Stopped}
 	}
 	if r.Unfit != "" {
-		return r.Unfit
+		return &refusal{why: r.Unfit}
 	}
 	for _, b := range v.Budgets {
 		in := u[key(b.By, r.Groups)]
@@ -89,13 +110,13 @@ func (v View) refuse(r Request, u use) string {
 			in = &outs{}
 		}
 		if why, self := in.why[r.Host]; self {
-			return fmt.Sprintf("the host is out of service already: it %s", why)
+			return &refusal{self: why}
 		}
 		if len(in.why) >= b.Limit {
-			return fmt.Sprintf("budget spent: %s, %d of %d out (%s)", name(b.By, r.Groups), len(in.why), b.Limit, in)
+			return &refusal{budget: b, groups: r.Groups, in: in}
 		}
 	}
-	return ""
+	return nil
 }
 
 // Use says for one group who is out, for people.
