@@ -26,6 +26,7 @@ type JournalFile struct {
 	Last    *Record `json:"last,omitempty"`
 	// Damage is why the file, from where on, cannot be believed: the agent is parked. Empty: it can.
 	Damage string `json:"damage,omitempty"`
+	Next   string `json:"next,omitempty"` // what to do about it
 	// Aside says that a person has looked at it and set it aside: nobody reads it any more.
 	Aside bool `json:"aside,omitempty"`
 }
@@ -56,7 +57,7 @@ func Journals(fsys disk.FS, stateDir string) ([]JournalFile, error) {
 func (f *JournalFile) read(fsys disk.FS) {
 	ops, err := readStates(fsys, f.Path)
 	if err != nil {
-		f.Damage = err.Error()
+		f.Damage, f.Next = err.Error(), afterDamage(err)
 		ops = nil
 		data, rerr := fsys.ReadFile(f.Path)
 		if rerr != nil {
@@ -123,8 +124,16 @@ func idOf(stem string) fleet.OperationID {
 	return fleet.OperationID(stem)
 }
 
-// setAsideCommand is what a person types after having looked at the journal at path.
-func setAsideCommand(path string) string {
-	id := idOf(strings.TrimSuffix(filepath.Base(path), journalSuffix))
-	return "kernwave-agent journal --set-aside " + string(id) + " && systemctl restart kernwave-agent"
+// afterDamage says what a person can do about a journal that cannot be believed.
+func afterDamage(err error) string {
+	d, ok := errors.AsType[*journal.DamageError](err)
+	if !ok {
+		return "see why it cannot be read (the disk?), then: systemctl restart kernwave-agent"
+	}
+	id := idOf(strings.TrimSuffix(filepath.Base(d.Path), journalSuffix))
+	aside := "kernwave-agent journal --set-aside " + string(id) + " && systemctl restart kernwave-agent"
+	if d.Version > journal.Version {
+		return "a newer kernwave-agent wrote it: install that again; or look at the host, then: " + aside
+	}
+	return "look at the host and its disk, then: " + aside
 }

@@ -2,11 +2,9 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/kernwave/kernwave/fleet"
-	"github.com/kernwave/kernwave/internal/agent/journal"
 )
 
 // park refuses every operation from now on. The host goes back into service first, in case it was out of it.
@@ -16,15 +14,7 @@ import (
 // be written, and the host, which is drained there, leaves it as it would leave any. Only where the boot loader has not
 // forgotten the trial it stays: nothing would count the reboots.
 func (a *Agent) park(ctx context.Context, err error) {
-	next := "see why they cannot be read (the disk?), then: systemctl restart kernwave-agent"
-	var d *journal.DamageError
-	switch {
-	case !errors.As(err, &d):
-	case d.Version > journal.Version:
-		next = fmt.Sprintf("a newer kernwave-agent wrote it: install that again; or look at the host, then: %s", setAsideCommand(d.Path))
-	default:
-		next = "look at the host and its disk, then: " + setAsideCommand(d.Path)
-	}
+	next := afterDamage(err)
 	a.parked = fmt.Sprintf("%v; next: %s", err, next)
 	a.log.Error("parked: no operation is begun or gone on with", "err", err, "next", next)
 	a.grant = nil

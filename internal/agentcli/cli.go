@@ -1,5 +1,5 @@
 // Package agentcli is kernwave-agent's command line: run, doctor, install, enrol,
-// status, version. It uses the standard library's flags: the agent runs as root
+// status, journal, version. It uses the standard library's flags: the agent runs as root
 // on every host, and each dependency is one more thing to trust there.
 package agentcli
 
@@ -81,6 +81,7 @@ func commands() []cmd {
 		{"install", "put the systemd units and the dead-man in place", "kernwave-agent install && systemctl start kernwave-agent", install},
 		{"doctor", "say whether this host can take part, and how to mend what is missing", "kernwave-agent doctor -o json", doctor},
 		{"status", "show who this host is and what its journal says", "kernwave-agent status --all", status},
+		{"journal", "list this host's journals, and set a damaged one aside", "kernwave-agent journal --set-aside o-21-e58c0f28", journals},
 		{"version", "print the version", "kernwave-agent version", version},
 	}
 }

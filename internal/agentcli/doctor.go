@@ -88,6 +88,7 @@ func (a *app) ownFindings(ctx context.Context, host Host, log *slog.Logger) []fi
 		}
 		fs = append(fs, finding{"programs", "ok", strings.Join(n, ", ") + " in " + s.HooksDir, ""})
 	}
+	fs = append(fs, a.journalFinding(s.StateDir))
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	enrolled, err := daemon.Reach(ctx, s, a.program(), host, log)
