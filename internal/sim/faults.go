@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kernwave/kernwave/fleet"
@@ -255,6 +256,20 @@ func (w *world) strikeControl(f Fault) {
 	}
 }
 
+// raise is a person who starts the control plane anew, as restored, because hosts have obeyed a copy of it.
+func (w *world) raise() {
+	p := w.main
+	if p == nil || !w.s.Operator.ResumeRestored {
+		return
+	}
+	if why, stopped := p.stop.Stopped(); !stopped || !strings.Contains(why, "obeyed another") {
+		return
+	}
+	w.note(&p.ring, p.name, "is started anew, as restored")
+	p.end()
+	w.restart(p.dir, true, nil)
+}
+
 // killed starts the control plane again, some time after it died.
 func (w *world) killed(p *plane) {
 	w.count("control-plane-died")
@@ -319,6 +334,7 @@ func (w *world) comeBack(f Fault, snap sqlite.Snapshot, rows *rows) {
 		w.after(max(f.For, time.Second), func() {
 			w.note(&p.ring, p.name, "is ended")
 			p.end()
+			w.after(w.s.Operator.After, w.raise)
 		})
 		return
 	}

@@ -2,7 +2,9 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -172,7 +174,10 @@ func (w *world) act(a Action, n int) {
 	switch a.Do {
 	case DoStop:
 		w.person(func(p *plane) error {
-			_, err := p.api.Stop(ctx, account, "the scenario says so")
+			warnings, err := p.api.Stop(ctx, account, "the scenario says so")
+			if len(warnings) > 0 { // such as that another control plane has taken over: ask that one
+				return errors.New("unavailable: " + warnings[0])
+			}
 			if err == nil && !p.dying {
 				w.stopped(p)
 			}
@@ -240,6 +245,9 @@ func result(err error) string {
 	return "done"
 }
 
+// stuckAfter is how long a rollout may wait for held hosts until the person on call looks after it, paused or not.
+const stuckAfter = 15 * time.Minute
+
 // lookEvery is how often the person on call looks, and the world asks itself whether anything is left to happen.
 const lookEvery = time.Minute
 
@@ -257,9 +265,13 @@ func (w *world) look() {
 	if p == nil {
 		return
 	}
+	if w.s.Operator.OnPause != OnPauseNothing {
+		w.lookAtFrozen(p)
+	}
 	for _, st := range w.rollouts {
 		row, ok := p.dir.rows.rollouts[st.id]
-		if !ok || st.paused || row.status != "paused" {
+		stuck := row.status == "running" && len(row.state.Held) > 0 && w.now-w.progress > stuckAfter
+		if !ok || st.paused || row.status != "paused" && !stuck {
 			continue
 		}
 		what := w.s.Operator.OnPause
@@ -269,6 +281,9 @@ func (w *world) look() {
 		if what == OnPauseRandom {
 			words := []string{OnPauseResume, OnPauseRetry, OnPauseSkip, OnPauseSkip, OnPauseLeaveOut, OnPauseAbort, OnPauseRollback}
 			what = words[w.rnd.people.IntN(len(words))]
+		}
+		if stuck && what == OnPauseResume { // nothing is paused: the held hosts are what it waits for
+			what = OnPauseSkip
 		}
 		st.paused = true
 		w.after(w.rnd.people.about(w.s.Operator.After), func() { w.decide(st, what) })
@@ -282,6 +297,22 @@ func (w *world) look() {
 	}
 }
 
+// lookAtFrozen takes hosts out whose certificate two machines use.
+func (w *world) lookAtFrozen(p *plane) {
+	for _, id := range slices.Sorted(maps.Keys(p.dir.rows.frozen)) {
+		if !p.dir.rows.frozen[id] || w.asked["frozen "+string(id)] || p.dir.rows.status[id] != fleet.StatusActive {
+			continue
+		}
+		w.asked["frozen "+string(id)] = true
+		again := func() { delete(w.asked, "frozen "+string(id)) }
+		w.after(w.rnd.people.about(w.s.Operator.After), func() {
+			w.person(func(p *plane) error {
+				return p.api.SetHostStatus(context.Background(), account, id, fleet.StatusMaintenance, "two machines use its certificate")
+			}, again, func(p *plane, err error) { w.note(&p.ring, "ada", "takes out "+string(id)+":", result(err)) })
+		})
+	}
+}
+
 // decide does what the person on call has decided about a pause.
 func (w *world) decide(st *started, what string) {
 	p := w.main
@@ -291,7 +322,7 @@ func (w *world) decide(st *started, what string) {
 		return
 	}
 	row, ok := p.dir.rows.rollouts[st.id]
-	if !ok || row.status != "paused" {
+	if !ok || row.status != "paused" && row.status != "running" {
 		over()
 		return
 	}
@@ -319,7 +350,7 @@ func (w *world) decide(st *started, what string) {
 	case OnPauseAbort, OnPauseRollback:
 		cs = append(cs, operator.Change{Rollout: st.id, Action: what, Why: why})
 	}
-	if what != OnPauseAbort && what != OnPauseRollback {
+	if what != OnPauseAbort && what != OnPauseRollback && row.status == "paused" {
 		cs = append(cs, operator.Change{Rollout: st.id, Action: operator.ActionResume, Why: why})
 	}
 	w.one(cs, over)
@@ -364,7 +395,10 @@ func (w *world) over() bool {
 			soak = *st.Soak
 		}
 		if row.state.Outcome == "" {
-			longest = max(longest, soak+10*time.Minute, 2*max(st.ReturnWithin, 15*time.Minute))
+			longest = max(longest, soak+10*time.Minute, 2*max(st.ReturnWithin, 15*time.Minute), 2*w.s.Operator.PowerCycleAfter)
+			if w.s.Operator.OnPause != OnPauseNothing {
+				longest += 2*w.s.Operator.After + stuckAfter
+			}
 			if st.paused {
 				return false
 			}

@@ -9,7 +9,7 @@ import (
 // random draws a scenario: see Random.
 func random(seed uint64) Scenario {
 	c := newChance(seed, "scenario")
-	s := Scenario{Name: fmt.Sprintf("random-%d", seed), About: "drawn at random", For: 12 * time.Hour}
+	s := Scenario{Name: fmt.Sprintf("random-%d", seed), About: "drawn at random", For: 5 * time.Hour}
 	n := 20 + int(280*math.Pow(c.Float64(), 4)) // half of them below 40
 	s.Fleet = Fleet{Datacenters: 1 + c.IntN(3), Racks: 1 + c.IntN(6)}
 	types := 1 + c.IntN(min(5, n/8))

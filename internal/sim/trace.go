@@ -15,6 +15,8 @@ type line struct {
 	who  string
 	what string
 	more [3]string
+	n    int           // how often, when it is said again and again
+	last time.Duration // the last time
 }
 
 func (l line) String() string {
@@ -23,6 +25,9 @@ func (l line) String() string {
 		if m != "" {
 			s += " " + m
 		}
+	}
+	if l.n > 0 {
+		s += fmt.Sprintf(" (and %d times more until %s)", l.n, clock(l.last))
 	}
 	return s
 }
@@ -37,6 +42,14 @@ type ring struct {
 const kept = 40
 
 func (r *ring) add(l line) {
+	if n := len(r.lines); n > 0 {
+		newest := &r.lines[(r.next+n-1)%n]
+		if newest.who == l.who && newest.what == l.what && newest.more == l.more {
+			newest.n++
+			newest.last = l.at
+			return
+		}
+	}
 	if len(r.lines) < kept {
 		r.lines = append(r.lines, l)
 		return

@@ -273,6 +273,9 @@ func (w *world) committed(p *plane, got *written) {
 			w.progress = w.now
 		}
 		r.status[h.ID], r.known[h.ID] = h.Status, h.FactsHash != ""
+		if h.Frozen != "" || r.frozen[h.ID] {
+			r.frozen[h.ID] = h.Frozen != ""
+		}
 	}
 	for _, b := range got.budgets {
 		if b.Limit == 0 {
