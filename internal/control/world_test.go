@@ -57,6 +57,7 @@ type simHost struct {
 	prepared       int
 	outOfService   bool
 	seen           fleet.Incarnation // the highest control plane that it obeyed
+	loses          func() bool       // says that an answer got lost
 	asked          bool              // the last answer wanted its history
 	ended          []fleet.OperationReport
 	seq            uint64
@@ -193,6 +194,10 @@ func (s *simHost) turn(h *house) {
 	d, err := h.c.CheckIn(context.Background(), r, h.now)
 	if err != nil {
 		h.t.Fatal(err)
+	}
+	if s.loses != nil && s.loses() {
+		s.next = h.now.Add(2 * time.Second)
+		return
 	}
 	if s.seen.Refuses(d.From) != "" {
 		return
