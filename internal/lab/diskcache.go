@@ -79,5 +79,7 @@ func openCache(disk, socket string, seed uint64) (*diskCache, error) {
 // acknowledged, so the disk may do with it as it likes.
 func (c *diskCache) cut() (string, error) {
 	l, err := c.disk.Cut(c.chance)
-	return fmt.Sprintf("of the writes since the last flush %d were lost, %d kept, %d torn %+v", l.Lost, l.Kept, l.Torn, c.disk.Stats()), err
+	st := c.disk.Stats()
+	return fmt.Sprintf("after %d flushes and %d forced writes, of the writes since then %d were lost, %d kept, %d torn",
+		st.Flushes, st.Forced+st.Commits, l.Lost, l.Kept, l.Torn), err
 }
