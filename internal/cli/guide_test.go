@@ -61,6 +61,7 @@ func guideLines(text string) (lines []string) {
 	for _, block := range fencedBlock.FindAllStringSubmatch(text, -1) {
 		for line := range strings.Lines(strings.ReplaceAll(block[1], "\\\n", " ")) {
 			line, _, _ = strings.Cut(strings.TrimSpace(line), " # ")
+			line, _, _ = strings.Cut(line, " > ") // where its output goes
 			for part := range strings.SplitSeq(line, "&&") {
 				if part = strings.TrimSpace(part); strings.HasPrefix(part, "kernwave ") {
 					lines = append(lines, part)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,7 +21,7 @@ func (a *app) printSimulation(r sim.Result, s sim.Scenario) error {
 		head.line("promises", p.good("kept"), checksText(r.Seen))
 	}
 	head.line("fleet", fmt.Sprintf("%s of %s", count(r.Hosts, "host"), count(len(s.Fleet.Types), "type")))
-	head.line("time", fmt.Sprintf("%s simulated in %s", shortDuration(r.Virtual), secondsText(r.RealSec)))
+	head.line("time", fmt.Sprintf("%s simulated in %s", spanText(r.Virtual), secondsText(r.RealSec)))
 	if err := head.print(a.Out, p, g, a.width()); err != nil {
 		return err
 	}
@@ -37,7 +38,7 @@ func (a *app) printSimulation(r sim.Result, s sim.Scenario) error {
 	foot := &sheet{}
 	foot.line("longest outage", outageText(r.Outage))
 	foot.line("faults", orElse(countsLine(r.Faults, g), "none"))
-	foot.line("seen", countsLine(r.Seen, g))
+	foot.line("seen", countsLine(forPeople(r.Seen), g))
 	if err := foot.print(a.Out, p, g, a.width()); err != nil {
 		return err
 	}
@@ -59,7 +60,7 @@ func (a *app) printRolloutEnd(ro sim.RolloutEnd, n int, p palette, g glyphs) err
 	for _, pa := range ro.Pauses {
 		what := clockText(pa.At)
 		if pa.After > 0 {
-			what += ", " + shortDuration(pa.After) + " after the first harm"
+			what += ", " + spanText(pa.After) + " after the first harm"
 		}
 		s.line("paused", what+": "+clean(pa.Why))
 	}
@@ -99,7 +100,7 @@ func stageRow(st sim.StageEnd, p palette) []string {
 	if st.Began > 0 {
 		began, lasted = clockText(st.Began), "not over"
 		if st.Ended > 0 {
-			lasted = shortDuration(st.Ended - st.Began)
+			lasted = spanText(st.Ended - st.Began)
 		}
 	}
 	return []string{clean(st.Name), fmt.Sprint(st.Hosts), fmt.Sprint(st.Committed), harmText(st.Harmed, p), began, lasted}
@@ -189,8 +190,8 @@ func (a *app) printSummary(s *summary) error {
 	sh.line("slowest stop", durationOr(s.SlowestStop, ""))
 	sh.line("longest outage", durationOr(s.LongestOutage, "none"))
 	sh.line("faults", orElse(countsLine(s.Faults, g), "none"))
-	sh.line("seen", countsLine(s.Seen, g))
-	sh.line("time", fmt.Sprintf("%s of %s simulated in %s", shortDuration(s.Virtual), count(s.Hosts, "host"), secondsText(s.RealSec)))
+	sh.line("seen", countsLine(forPeople(s.Seen), g))
+	sh.line("time", fmt.Sprintf("%s of %s simulated in %s", spanText(s.Virtual), count(s.Hosts, "host"), secondsText(s.RealSec)))
 	if err := sh.print(a.Out, p, g, a.width()); err != nil {
 		return err
 	}
@@ -203,6 +204,17 @@ func checksText(seen map[string]int) string {
 		return fmt.Sprintf("1, 2, 3, 4, 6 and 7, looked at %s times", thousands(n))
 	}
 	return ""
+}
+
+// forPeople leaves out what only -o json needs: each kind of event, each phase.
+func forPeople(seen map[string]int) map[string]int {
+	few := map[string]int{}
+	for k, n := range seen {
+		if k != sim.SeenChecks && !slices.ContainsFunc([]string{"event-", "phase-", "acknowledged-", "harm-"}, func(p string) bool { return strings.HasPrefix(k, p) }) {
+			few[k] = n
+		}
+	}
+	return few
 }
 
 func countsLine(m map[string]int, g glyphs) string {
@@ -226,7 +238,7 @@ func outageText(o sim.Outage) string {
 	if o.Host == "" {
 		return "none"
 	}
-	text := fmt.Sprintf("%s, %s", shortDuration(o.For), clean(o.Host))
+	text := fmt.Sprintf("%s, %s", spanText(o.For), clean(o.Host))
 	if o.Why != "" {
 		text += ": " + clean(o.Why)
 	}
@@ -240,8 +252,11 @@ func durationOr(d time.Duration, none string) string {
 	if d <= 0 {
 		return none
 	}
-	return shortDuration(d)
+	return spanText(d)
 }
+
+// spanText is a length of virtual time, to the second: 1h23m45s.
+func spanText(d time.Duration) string { return sim.Short(d.Round(time.Second)) }
 
 func prefixedSuffix(s, suffix string) string {
 	if s == "" {

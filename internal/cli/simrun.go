@@ -2,11 +2,13 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -82,7 +84,7 @@ func playOne(ctx context.Context, s sim.Scenario, opt sim.Options, replay string
 		if r := recover(); r != nil {
 			err = &fleet.Error{
 				Op:  fmt.Sprintf("play scenario %s with seed %d", s.Name, opt.Seed),
-				Err: fmt.Errorf("the simulation panicked: %v\n%s", r, debug.Stack()), Next: "report it as a bug; see it again: " + replay,
+				Err: fmt.Errorf("the control plane that it plays panicked: %v (%s)", r, placesOf(debug.Stack())), Next: "report it as a bug; see it again: " + replay,
 			}
 		}
 	}()
@@ -97,6 +99,20 @@ func playOne(ctx context.Context, s sim.Scenario, opt sim.Options, replay string
 		res.Broken.Replay = replay
 	}
 	return res, nil
+}
+
+// placesOf are the lines of this module in a stack, the innermost first, behind the one that recovered.
+func placesOf(stack []byte) string {
+	const most = 6
+	var places []string
+	_, stack, _ = bytes.Cut(stack, []byte("\npanic("))
+	for line := range strings.Lines(string(stack)) {
+		place, _, _ := strings.Cut(strings.TrimSpace(line), " +0x")
+		if _, inside, ok := strings.Cut(place, "/internal/"); ok && strings.Contains(place, ".go:") && !strings.Contains(place, "/go/src/") && !strings.Contains(place, "/pkg/mod/") {
+			places = append(places, inside)
+		}
+	}
+	return "at " + strings.Join(places[:min(len(places), most)], ", from ")
 }
 
 func (a *app) simulateMany(ctx context.Context, f simFlags, p play) error {
