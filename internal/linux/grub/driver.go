@@ -89,6 +89,7 @@ func (d *Driver) load() (state, error) {
 		return s, nil
 	}
 	s.readOnly = p.ReadOnly
+	s.strayCore = d.strayCore(p.UUID)
 	s.oneShot, s.oneShotWhy = d.rememberedOneShot(p)
 	return s, nil
 }

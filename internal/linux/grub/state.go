@@ -14,6 +14,7 @@ type state struct {
 	oneShot    fleet.OneShot
 	oneShotWhy string
 	readOnly   bool
+	strayCore  string // why the GRUB that the firmware starts reads another grub.cfg
 }
 
 // plainDefault is the entry that a boot without next_entry runs; nil when that cannot be told.
@@ -56,6 +57,9 @@ func (s state) problems(running string) []problem {
 	}
 	if s.readOnly {
 		add(byHand, "mount it for writing", "the file system of /boot/grub is mounted read-only")
+	}
+	if s.strayCore != "" {
+		add(byHand, "run: grub-install; or correct the UUID in that file", "GRUB reads another grub.cfg at boot: %s", s.strayCore)
 	}
 	if s.env.Get("env_block") != "" {
 		add(byHand, "leave the host out", "GRUB keeps its variables outside its file here (env_block)")
