@@ -309,7 +309,7 @@ func (c *Control) liveGrant(r store.Reader, op fleet.Operation, now time.Time) (
 		return nil, err
 	}
 	for _, g := range gs {
-		if g.EndedAt.IsZero() && g.Host == op.Host && now.Before(g.ExpiresAt) {
+		if g.EndedAt.IsZero() && g.Host == op.Host && c.lives(g.ExpiresAt, now) {
 			return &fleet.Grant{ID: g.ID, Life: min(g.ExpiresAt.Sub(now), c.cfg.GrantLife)}, nil
 		}
 	}

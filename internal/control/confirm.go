@@ -65,6 +65,8 @@ func (c *Control) confirm(tx store.Tx, host fleet.HostID, id fleet.OperationID, 
 		return fmt.Sprintf("grant %s is for another operation", g), nil
 	case !gr.EndedAt.IsZero():
 		return fmt.Sprintf("grant %s has ended: %s", g, gr.EndedWhy), nil
+	case now.Before(gr.ExpiresAt) && !c.lives(gr.ExpiresAt, now):
+		return fmt.Sprintf("grant %s was given by a clock that has been set back since", g), nil
 	case !now.Before(gr.ExpiresAt):
 		return fmt.Sprintf("grant %s ran out %s ago", g, now.Sub(gr.ExpiresAt).Round(time.Millisecond)), nil
 	}

@@ -111,6 +111,7 @@ type Control struct {
 	goneUntil  time.Time
 	lastSaved  time.Time
 	lastTick   time.Time
+	clockAt    time.Time // the clock at the last tick
 	storeErr   error
 	answers    uint64                   // given to numbered reports since the start
 	lines      map[fleet.HostID]*line   // of the hosts that were heard since the start; see order.go
@@ -202,7 +203,10 @@ func (c *Control) Run(ctx context.Context) error {
 // when something happens ([Control.Poke]).
 func (c *Control) Tick(ctx context.Context, now time.Time) (next time.Time, err error) {
 	began := c.cfg.Now()
-	l, err := c.look(ctx, now)
+	var l looked
+	if err = c.watchClock(ctx, now); err == nil {
+		l, err = c.look(ctx, now)
+	}
 	next = l.next
 	if err == nil && l.due {
 		err = c.store.Update(ctx, func(tx store.Tx) error {

@@ -481,3 +481,34 @@ func FuzzParseAnswer(f *testing.F) {
 		}
 	})
 }
+
+func TestUnfrozenAndFrozenAgain(t *testing.T) {
+	h := newHouse(t, "a")
+	one, two := h.machine("h0", "boot-1", "S1"), h.machine("h0", "boot-2", "S1")
+	for i := 0; i < 6 && h.host("h0").Frozen == ""; i++ {
+		one.settle()
+		two.settle()
+	}
+	if _, err := h.c.UnfreezeHost(t.Context(), "ada", "h0", "gone", h.now); err != nil {
+		t.Fatal(err)
+	}
+	if _, is := h.incidents(); h.host("h0").Frozen != "" || len(is) != 0 {
+		t.Fatalf("still frozen, or its incident is open: %+v", is)
+	}
+	if _, err := h.c.UnfreezeHost(t.Context(), "ada", "h0", "gone", h.now); err == nil {
+		t.Error("a host that is not frozen was unfrozen")
+	}
+	for range 5 {
+		if d := one.settle(); d.Again {
+			t.Error("the one that is left is not believed")
+		}
+	}
+	three := h.machine("h0", "boot-3", "S1")
+	for i := 0; i < 6 && h.host("h0").Frozen == ""; i++ {
+		one.settle()
+		three.settle()
+	}
+	if h.host("h0").Frozen == "" {
+		t.Errorf("not frozen again\n%s", h.dump())
+	}
+}
