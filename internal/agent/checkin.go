@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -163,11 +164,15 @@ func (a *Agent) startCheckIn(ctx context.Context) {
 	})
 }
 
+// proofTries is how many proofs are given at once before the pace slackens.
+const proofTries = 10
+
 // proveSoon checks in again, with the answer's name as the proof that this host is there now. Nothing was learned and
 // nothing said: a grant that is held runs out by itself. A control plane that asks for ever is asked less and less.
 func (a *Agent) proveSoon(d fleet.Desired) {
 	c := &a.checkIn
-	least := min(minCheckIn<<min(c.unproven, 10), a.cfg.CheckInEvery)
+	// The proof holds only until another machine with this name is believed again, so it has to come at once.
+	least := min(minCheckIn<<min(max(c.unproven-proofTries, 0), 10), a.cfg.CheckInEvery)
 	c.unproven++
 	c.next = time.Now().Add(a.jitter(min(max(d.CheckInAfter, least), maxCheckIn)))
 	if c.again && c.unproven == 1 {
@@ -192,7 +197,11 @@ func (a *Agent) checkInFailed(ctx context.Context, err error) {
 	}
 	wait := a.jitter(backoff(c.tries, most))
 	c.next = time.Now().Add(wait)
-	a.log.WarnContext(ctx, "check-in failed, will retry", "err", err, "retry_in", wait)
+	args := []any{"err", err, "retry_in", wait}
+	if fe, ok := errors.AsType[*fleet.Error](err); ok && fe.Next != "" {
+		args = append(args, "next", fe.Next)
+	}
+	a.log.WarnContext(ctx, "check-in failed, will retry", args...)
 }
 
 // jitter spreads a fleet's check-ins: up to a tenth earlier or later.

@@ -21,6 +21,7 @@ type Clock struct {
 	path   string
 	uptime func() time.Duration
 	bootID string
+	built  time.Time
 
 	mu    sync.Mutex
 	known mark
@@ -36,7 +37,7 @@ type mark struct {
 
 // OpenClock reads what dir remembers. built may be zero.
 func OpenClock(fsys disk.FS, dir string, built time.Time, bootID string, uptime func() time.Duration) *Clock {
-	c := &Clock{fs: fsys, path: filepath.Join(dir, "time.json"), uptime: uptime, bootID: bootID}
+	c := &Clock{fs: fsys, path: filepath.Join(dir, "time.json"), uptime: uptime, bootID: bootID, built: built}
 	if data, err := fsys.ReadFile(c.path); err == nil {
 		var m mark
 		if json.Unmarshal(data, &m) == nil { // unreadable: known less well, which is safe
@@ -64,15 +65,19 @@ func (c *Clock) now() time.Time {
 	return c.known.Time.Add(max(0, c.uptime()-c.known.Uptime)).UTC()
 }
 
-// Learn takes a time that the control plane said. One that is before what is known changes nothing.
+// Learn takes a time that the control plane said, over a connection that was trusted at the time known until then.
+// One that is a little before what is known changes nothing. One that is long before means that the control plane's
+// clock was wrong the last time: it is believed, or this host would take every certificate of the right time for one
+// that ran out. What the agent's own build proves stays.
 func (c *Clock) Learn(t time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !t.After(c.now()) {
+	back := c.now().Sub(t) > clockStep && t.After(c.built)
+	if !t.After(c.now()) && !back {
 		return
 	}
 	c.known = mark{t.UTC(), c.bootID, c.uptime()}
-	if t.Sub(c.saved) < clockStep {
+	if !back && t.Sub(c.saved) < clockStep {
 		return
 	}
 	if data, err := json.Marshal(c.known); err == nil && disk.Replace(c.fs, c.path, data, 0o600) == nil {

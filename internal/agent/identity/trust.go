@@ -75,6 +75,9 @@ func (t Trust) Verify(serverName string, chain []*x509.Certificate) error {
 		return fmt.Errorf("the server showed no authority with SHA-256 %s: it is another control plane, or somebody in between", t.SHA256)
 	}
 	if _, err := chain[0].Verify(opts); err != nil {
+		if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+			err = fmt.Errorf("%w: another control plane, somebody in between, or its authority was replaced while this host was off (then: kernwave-agent enrol --anew --ca-sha256 HEX --token TOKEN, as kernwave token create prints them)", err)
+		}
 		return fmt.Errorf("the server's certificate: %w", err)
 	}
 	return nil
