@@ -46,6 +46,8 @@ type Host struct {
 	// FlushCounts and LossSeed are those of [lab.HostSpec]: power cuts that lose what was not flushed.
 	FlushCounts bool
 	LossSeed    uint64
+	// Loader is that of [lab.HostSpec]: empty means GRUB on BIOS.
+	Loader lab.Loader
 }
 
 // Rig is a running control plane with its fleet.
@@ -144,7 +146,7 @@ func (r *Rig) spec(h Host, t enrolToken) lab.HostSpec {
 	for name, text := range h.Hooks {
 		files = append(files, lab.File{Path: "/etc/kernwave/hooks.d/" + name, Content: []byte(text)})
 	}
-	return lab.HostSpec{Name: h.Name, Model: h.Model, Payload: append(files, h.Files...), FlushCounts: h.FlushCounts, LossSeed: h.LossSeed}
+	return lab.HostSpec{Name: h.Name, Model: h.Model, Payload: append(files, h.Files...), FlushCounts: h.FlushCounts, LossSeed: h.LossSeed, Loader: h.Loader}
 }
 
 func (r *Rig) installAgents(ctx context.Context) error {

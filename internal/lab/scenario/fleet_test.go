@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,7 +59,7 @@ func newBench(t *testing.T, serverArgs []string, hosts ...rig.Host) *bench {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	for i := range hosts {
-		if hosts[i].Name == conformHost {
+		if slices.Contains(conformHosts, hosts[i].Name) {
 			hosts[i].Files = append(hosts[i].Files, lab.File{Path: "/usr/local/sbin/onhost.test", Mode: 0o755, Source: onHostTest(t, bin)})
 		}
 	}
@@ -83,8 +84,8 @@ func newBench(t *testing.T, serverArgs []string, hosts ...rig.Host) *bench {
 	return b
 }
 
-// conformHost is where the conformance test of internal/linux runs.
-const conformHost = "web-2"
+// conformHosts are where the conformance test of internal/linux runs: one for each driver of a loader.
+var conformHosts = []string{"web-2", "db-1", "boot-2"}
 
 // onHostTest builds it.
 func onHostTest(t *testing.T, bin string) string {
@@ -110,7 +111,7 @@ func (b *bench) tell() {
 		fmt.Printf("--- kernwave %s (%v)\n%s\n", strings.Join(args, " "), err, out)
 	}
 	for _, h := range b.Fleet.Hosts() {
-		out, err := b.Fleet.Output(ctx, h, "uname -r; grub-editenv list; systemctl --failed --no-legend; journalctl -u kernwave-agent -n 40 --no-pager -o cat")
+		out, err := b.Fleet.Output(ctx, h, "uname -r; "+bootEnv+"; systemctl --failed --no-legend; journalctl -u kernwave-agent -n 40 --no-pager -o cat")
 		fmt.Printf("--- %s (%v)\n%s\n", h, err, out)
 	}
 }
@@ -204,10 +205,15 @@ func (b *bench) on(host, script string) string {
 	return out
 }
 
+// bootEnv prints what a host's loader goes by, as grub-editenv does: systemd-boot has it in the firmware's variables.
+const bootEnv = `v=/sys/firmware/efi/efivars/Loader g=-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f
+text() { [ ! -e $v$2$g ] || echo "$1=$(cat $v$2$g | tail -c +5 | tr -d '\000')"; }
+if [ -e ${v}Info$g ]; then text saved_entry EntryDefault; text next_entry EntryOneShot; else grub-editenv list; fi`
+
 // release is what a host says it runs, and def what its next plain boot would run.
 func (b *bench) release(host string) (release, def string) {
 	b.t.Helper()
-	env := b.on(host, "uname -r; grub-editenv list")
+	env := b.on(host, "uname -r; "+bootEnv)
 	lines := strings.Split(env, "\n")
 	for _, l := range lines[1:] {
 		if v, ok := strings.CutPrefix(l, "saved_entry="); ok {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,9 +40,12 @@ func sharedFleet() []rig.Host {
 	for _, n := range dbs {
 		hs = append(hs, rig.Host{Name: n, Model: beta, Workload: "db"})
 	}
+	loaders := map[string]lab.Loader{"db-1": lab.SystemdBoot, "db-2": lab.GRUBOnUEFI} // the others: GRUB on BIOS
 	for i := range hs {
+		hs[i].Loader = loaders[hs[i].Name]
 		hs[i].Hooks = map[string]string{"50-app.yaml": checkHook}
 		hs[i].Files = []lab.File{{Path: "/etc/lab-bad-kernels", Content: []byte("none\n")}}
+		hs[i].FlushCounts, hs[i].LossSeed = hs[i].Name == cutHost, lossSeed
 	}
 	return hs
 }
@@ -64,11 +68,12 @@ func TestSharedFleet(t *testing.T) {
 	step("a GRUB without saved default is mended", func(b *bench) { breakGrub(b, "db-2", base) })
 	step("a good kernel reaches every host, with the control plane away in between", func(b *bench) { goodKernel(b, base, good) })
 	step("the next plain reboot stays on it", func(b *bench) { plainReboot(b, good) })
-	step("a kernel that panics on one host type stops itself", func(b *bench) { panickingKernel(b, good, panics) })
+	step("a kernel that panics on one host type stops itself", func(b *bench) { panickingKernel(b, good, panics, dbs, all) })
 	plain := others[len(others)-1]
 	step("what a host refuses", func(b *bench) { refusals(b, "web-2", plain) })
 	step("failed check, no network, no agent: each is back, each said truthfully", func(b *bench) { badTrials(b, others[0], plain) })
-	step("internal/linux does on a real host what its fake does", conform)
+	step("a power cut in a trial, and a hang before any watchdog: each is back, each said truthfully", func(b *bench) { cutAndHang(b, others[0], plain) })
+	step("internal/linux does on a real host what its fake does", func(b *bench) { conform(b, "web-2", "db-1") })
 	step("the records of the hosts explain every boot", func(b *bench) {
 		b.proveBudget(1, webs...)
 		b.proveGrants(all...)
@@ -144,18 +149,25 @@ func goodKernel(b *bench, base, good lab.Kernel) {
 	}
 }
 
-// conform runs the conformance test of internal/linux on a host, with its agent stopped: only one may change a machine.
-func conform(b *bench) {
+// conform runs the conformance test of internal/linux on hosts, with their agents stopped: only one may change a machine.
+func conform(b *bench, hosts ...string) {
 	ctx, cancel := context.WithTimeout(b.t.Context(), updateLimit)
 	defer cancel()
-	res, err := b.Fleet.Exec(ctx, conformHost, "systemctl stop kernwave-agent && cd / && KERNWAVE_ON_HOST=1 /usr/local/sbin/onhost.test -test.v; code=$?; systemctl start kernwave-agent; exit $code")
-	if err != nil {
-		b.t.Fatal(err)
+	var all sync.WaitGroup
+	for _, h := range hosts {
+		all.Go(func() {
+			res, err := b.Fleet.Exec(ctx, h, "systemctl stop kernwave-agent && cd / && KERNWAVE_ON_HOST=1 /usr/local/sbin/onhost.test -test.v; code=$?; systemctl start kernwave-agent; exit $code")
+			if err != nil {
+				b.t.Errorf("%s: %v", h, err)
+				return
+			}
+			fmt.Printf("    on %s:\n%s", h, res.Stdout)
+			if res.Exit != 0 || !strings.Contains(res.Stdout, "--- PASS: TestConform") {
+				b.t.Errorf("%s: exit code %d\n%s", h, res.Exit, res.Stderr)
+			}
+		})
 	}
-	fmt.Print(res.Stdout)
-	if res.Exit != 0 || !strings.Contains(res.Stdout, "--- PASS: TestConform") {
-		b.t.Errorf("exit code %d\n%s", res.Exit, res.Stderr)
-	}
+	all.Wait()
 	b.untilHeard()
 }
 
@@ -180,7 +192,7 @@ func drains(b *bench) int {
 func trialsWaiting(b *bench) int {
 	n := 0
 	for _, h := range all {
-		res, err := b.Fleet.Exec(b.t.Context(), h, "test -s /run/kernwave/checks-passed && grep -q kernwave.trial= /proc/cmdline && ! grub-editenv list | grep -q \"saved_entry=.*$(uname -r)\"")
+		res, err := b.Fleet.Exec(b.t.Context(), h, "test -s /run/kernwave/checks-passed && grep -q kernwave.trial= /proc/cmdline && ! ( "+bootEnv+" ) | grep -q \"saved_entry=.*$(uname -r)\"")
 		if err == nil && res.Exit == 0 {
 			n++
 		}
@@ -189,7 +201,7 @@ func trialsWaiting(b *bench) int {
 }
 
 func plainReboot(b *bench, good lab.Kernel) {
-	for _, h := range []string{"web-1", "db-2"} {
+	for _, h := range []string{"web-1", "db-1", "db-2"} { // one for each loader
 		boot, err := b.Fleet.Reboot(b.t.Context(), h)
 		if err != nil {
 			b.t.Fatal(err)
@@ -210,7 +222,8 @@ func (b *bench) untilHeard() {
 	})
 }
 
-func panickingKernel(b *bench, good, panics lab.Kernel) {
+// panickingKernel offers a kernel that panics on the hosts ill, which are all of the type beta, to all hosts.
+func panickingKernel(b *bench, good, panics lab.Kernel, ill, all []string) {
 	ctx := b.t.Context()
 	bad, err := b.im.Repack(ctx, panics, lab.Variant{Fault: lab.Panic, Model: beta})
 	if err != nil {
@@ -230,7 +243,7 @@ func panickingKernel(b *bench, good, panics lab.Kernel) {
 	}
 	canary := ""
 	for _, h := range r.Hosts {
-		if h.Stage == 0 && slices.Contains(dbs, string(h.ID)) {
+		if h.Stage == 0 && slices.Contains(ill, string(h.ID)) {
 			canary = string(h.ID)
 		}
 	}
@@ -238,7 +251,7 @@ func panickingKernel(b *bench, good, panics lab.Kernel) {
 		hs, err := b.Hosts(ctx)
 		return err == nil && !slices.ContainsFunc(hs, func(h operator.Host) bool { return h.Operation != nil })
 	})
-	for _, h := range dbs {
+	for _, h := range ill {
 		release, def := b.release(h)
 		if release != good.Release || !strings.Contains(def, good.Release) {
 			b.t.Errorf("%s runs %s, its default is %q; want it back on %s", h, release, def, good.Release)
@@ -270,9 +283,9 @@ func panickingKernel(b *bench, good, panics lab.Kernel) {
 	if in.Kernel != "panics" || !slices.Contains(in.Hosts, fleet.HostID(canary)) || in.Saw == "" || len(in.Choices) < 3 || in.Evidence == "" && in.NoEvidence == "" {
 		b.t.Errorf("the incident does not say enough: %+v", in)
 	}
-	out, err := b.CLI(ctx, "why", dbs[0])
+	out, err := b.CLI(ctx, "why", ill[0])
 	if err != nil || !strings.Contains(out, id) {
-		b.t.Errorf("why %s: %s %v", dbs[0], out, err)
+		b.t.Errorf("why %s: %s %v", ill[0], out, err)
 	}
 	b.change("abort", id, "--yes", "--why", "panics on "+beta)
 	b.untilStatus(id, "aborted")
