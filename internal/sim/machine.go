@@ -72,6 +72,9 @@ func (h *host) boot() {
 		})
 	}
 	h.note("boots", m.running)
+	if w.onBoot != nil {
+		w.onBoot(h)
+	}
 	switch {
 	case f.Boots == "hang":
 		w.after(takes/2, h.ifAlive(life, func() { h.harm("hang"); h.hang("at boot") }))

@@ -110,7 +110,7 @@ func (w *world) sendReport(h *host, r fleet.Report, sent time.Duration, done fun
 	var d fleet.Desired
 	var err error
 	handle := func(p *plane) {
-		d, err = p.api.CheckIn(context.Background(), h.client(), r)
+		d, err = p.door.CheckIn(context.Background(), h.client(), r)
 		if err == nil {
 			if !d.Again {
 				p.hears(h.primary(), sent)
@@ -125,7 +125,7 @@ func (w *world) sendReport(h *host, r fleet.Report, sent time.Duration, done fun
 	if again := w.repeats(h); again > 0 {
 		// The same bytes once more, later. Nobody waits for their answer.
 		w.deliver(h, late+again, func(p *plane) {
-			if d, err := p.api.CheckIn(context.Background(), h.client(), r); err == nil {
+			if d, err := p.door.CheckIn(context.Background(), h.client(), r); err == nil {
 				if !d.Again {
 					p.hears(h.primary(), sent)
 				}
@@ -157,7 +157,7 @@ func (w *world) sendQuestion(h *host, id fleet.OperationID, g fleet.GrantID, don
 		return
 	}
 	handle := func(p *plane) {
-		c, err = p.api.ConfirmReboot(context.Background(), h.client(), h.id, id, g)
+		c, err = p.door.ConfirmReboot(context.Background(), h.client(), h.id, id, g)
 		if err != nil {
 			w.refused(p, h, err)
 			return
@@ -165,7 +165,7 @@ func (w *world) sendQuestion(h *host, id fleet.OperationID, g fleet.GrantID, don
 		w.sawConfirmation(p, h, id, g, c)
 	}
 	if again := w.repeats(h); again > 0 {
-		w.deliver(h, late+again, func(p *plane) { _, _ = p.api.ConfirmReboot(context.Background(), h.client(), h.id, id, g) }, nil)
+		w.deliver(h, late+again, func(p *plane) { _, _ = p.door.ConfirmReboot(context.Background(), h.client(), h.id, id, g) }, nil)
 	}
 	w.deliver(h, late, handle, func(p *plane, ok bool) {
 		if h.process == process && h.agentUp {

@@ -32,6 +32,7 @@ type plane struct {
 	st   *sqlite.Store
 	ctl  *control.Control
 	api  *api.Direct
+	door door // the same, for hosts
 	stop *stop.Stop
 	from fleet.Incarnation
 	ring ring
@@ -56,6 +57,12 @@ type plane struct {
 	slowBy   time.Duration
 	sickTo   time.Duration
 	sickness float64 // share of writes that fail
+}
+
+// door is the API as hosts use it.
+type door interface {
+	CheckIn(ctx context.Context, c api.Client, r fleet.Report) (fleet.Desired, error)
+	ConfirmReboot(ctx context.Context, c api.Client, host fleet.HostID, id fleet.OperationID, g fleet.GrantID) (fleet.Confirmation, error)
 }
 
 // timer is one event that can be moved: only the newest time counts.
@@ -107,6 +114,7 @@ func (w *world) start(d *dataDir, raise bool) (*plane, error) {
 	if err != nil {
 		return p, err
 	}
+	p.door = p.api
 	w.planes = append(w.planes, p)
 	w.note(&p.ring, p.name, "started", fmt.Sprintf("incarnation %d, term %d", p.from.Incarnation, p.from.Term), start.Moved)
 	p.tickAt(w.now)

@@ -50,7 +50,7 @@ func (t *hostTruth) init() {
 
 // breaks ends the simulation: a promise was broken.
 func (w *world) breaks(promise int, expected string, hosts []*host, p *plane, format string, args ...any) {
-	if w.fail != nil {
+	if w.fail != nil || w.scripted {
 		return
 	}
 	b := &Broken{Promise: promise, What: fmt.Sprintf(format, args...), Expected: expected, At: w.now}
@@ -103,6 +103,9 @@ func (w *world) sawPhase(h *host, before, after fleet.Phase) {
 	t := &h.truth
 	id := h.opID()
 	w.count("phase-" + string(after))
+	if w.onPhase != nil {
+		w.onPhase(h, after)
+	}
 	if h.a.Drained() && t.byOp != id {
 		t.byOp, t.byOpAt, t.byOpRows = id, w.now, t.granted.rows
 		h.leaves("operation " + string(id))

@@ -57,6 +57,9 @@ type world struct {
 	res       Result
 	fail      *Broken
 	err       error
+	scripted  bool // the control plane is a script: there is nothing to check
+	onPhase   func(*host, fleet.Phase)
+	onBoot    func(*host)
 	lines     uint64
 	progress  time.Duration // when something last went on
 	pending   int           // actions and faults that are still to come, once
