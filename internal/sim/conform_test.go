@@ -311,4 +311,3 @@ func TestSimulatedHostIsTheRealAgent(t *testing.T) {
 		})
 	}
 }
-
