@@ -87,7 +87,7 @@ func (g *hostGate) admit(op string, id fleet.HostID, serial string) error {
 		return refuse(errForbidden, op, id, "the host is not known here, though its certificate is ours: the control plane may have been restored from an older backup",
 			"enrol the host again with a new token")
 	case s.revoked || gone:
-		return refuse(errForbidden, op, id, "the host's certificate was revoked", "if the host is to come back, enrol it again, with a new key and a new token")
+		return refuse(errForbidden, op, id, "the host's certificate was revoked", "if this machine is to come back, enrol it again with a new key: kernwave-agent enrol --anew, with a token of kernwave token create")
 	case s.status == fleet.StatusRetired:
 		return refuse(errForbidden, op, id, "the host is retired", "if it is to come back, enrol it again with a new token: kernwave token create")
 	}
