@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,7 +17,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 0, "how many random fleets TestFleet plays (0: 40 with -short, else 1000)")
+	seeds = flag.Int("seeds", 0, "how many random fleets TestFleet plays (0: KERNWAVE_SIM_SEEDS, or 40 with -short and 1000 without)")
 	seed  = flag.Uint64("seed", 1, "the first seed of TestFleet")
 	show  = flag.Bool("show", false, "print what TestFleet sees; with one fleet everything that happens")
 )
@@ -25,11 +26,17 @@ var (
 func TestFleet(t *testing.T) {
 	n := *seeds
 	if n == 0 {
+		n, _ = strconv.Atoi(os.Getenv("KERNWAVE_SIM_SEEDS"))
+	}
+	if n == 0 {
 		n = 1000
 		if testing.Short() {
 			n = 40
 		}
 	}
+	// A test that is cut off says nothing of what it found.
+	end, limited := t.Deadline()
+	end = end.Add(-time.Minute)
 	var mu sync.Mutex
 	faults, seen := map[string]int{}, map[string]int{}
 	statuses := map[string]int{}
@@ -77,6 +84,11 @@ func TestFleet(t *testing.T) {
 		})
 	}
 	for i := range n {
+		if limited && time.Now().After(end) {
+			t.Errorf("%d of %d fleets were played when the time of the test was nearly over: give it more with -timeout, or ask for fewer with -seeds", i, n)
+			n = i
+			break
+		}
 		next <- *seed + uint64(i)
 	}
 	close(next)

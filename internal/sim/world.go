@@ -211,6 +211,9 @@ func (w *world) play(ctx context.Context) error {
 		if n%1024 == 0 && ctx.Err() != nil {
 			return fmt.Errorf("play scenario %s: stopped at %s: %w", w.s.Name, clock(w.now), context.Cause(ctx))
 		}
+		if n%1024 == 0 && w.opt.Progress != nil {
+			w.opt.Progress(w.now)
+		}
 		e, ok := w.q.pop()
 		if !ok || e.at > w.s.For {
 			w.now = w.s.For
