@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/kernwave/kernwave/fleet"
@@ -138,10 +139,16 @@ func (ca *CA) SignHost(id fleet.HostID, key *ecdsa.PublicKey, now time.Time, lif
 
 // VerifyHost checks that cert is one of ours for a host, valid at the given time, and says for which.
 func (ca *CA) VerifyHost(cert *x509.Certificate, at time.Time) (fleet.HostID, error) {
-	if _, err := cert.Verify(x509.VerifyOptions{
-		Roots: ca.pool, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}); err != nil {
+	// Not x509's chain verification: it also wants the CA's certificate to have begun, and a server whose clock is
+	// behind the day on which its CA was made would refuse every host.
+	if err := cert.CheckSignatureFrom(ca.cert); err != nil {
 		return "", err
+	}
+	switch {
+	case cert.IsCA || !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth) || len(cert.UnhandledCriticalExtensions) > 0:
+		return "", x509.CertificateInvalidError{Cert: cert, Reason: x509.IncompatibleUsage}
+	case at.Before(cert.NotBefore) || at.After(cert.NotAfter) || at.After(ca.cert.NotAfter):
+		return "", x509.CertificateInvalidError{Cert: cert, Reason: x509.Expired}
 	}
 	if len(cert.URIs) != 1 || cert.URIs[0].Scheme != "kernwave" || cert.URIs[0].Host != "host" {
 		return "", errors.New("it names no host")
