@@ -93,7 +93,7 @@ func benchFleet(b *testing.B) (c *Control, now time.Time, waiting, granted fleet
 				return err
 			}
 		}
-		g = store.Grant{ID: "g-1", Operation: granted.Operation.ID, Host: granted.Host, GivenAt: now, ExpiresAt: now.Add(time.Hour)}
+		g = store.Grant{ID: "g-1", Operation: granted.Operation.ID, Host: granted.Host, GivenAt: now, ExpiresAt: now.Add(c.cfg.GrantLife)}
 		for _, rep := range []*fleet.Report{&waiting, &granted} {
 			h, err := tx.Host(rep.Host)
 			if err != nil {
@@ -160,6 +160,37 @@ func BenchmarkCheckIn(b *testing.B) {
 		d, err := c.CheckIn(b.Context(), waiting, now)
 		if err != nil || d.Operation == nil {
 			b.Fatal(d, err)
+		}
+	}
+}
+
+// BenchmarkCheckInIdle is one that changes nothing, of a host of which nothing is wanted: nearly all are.
+func BenchmarkCheckInIdle(b *testing.B) {
+	c, now, _, _, _ := benchFleet(b)
+	var h fleet.Host
+	for id, one := range c.store.Last().Hosts.All() {
+		if c.store.Last().Newest.Get(id) == nil {
+			h = *one
+			break
+		}
+	}
+	rep := fleet.Report{Host: h.ID, Now: h.Now, FactsHash: h.FactsHash}
+	for b.Loop() {
+		if d, err := c.CheckIn(b.Context(), rep, now); err != nil || d.Operation != nil {
+			b.Fatal(d, err)
+		}
+	}
+}
+
+// BenchmarkCheckInChange is one that says that its operation went on: a write transaction.
+func BenchmarkCheckInChange(b *testing.B) {
+	c, now, waiting, _, _ := benchFleet(b)
+	op := *waiting.Operation
+	waiting.Operation = &op
+	for i := 0; b.Loop(); i++ {
+		op.FromBootID = fmt.Sprint("boot-", i)
+		if _, err := c.CheckIn(b.Context(), waiting, now); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

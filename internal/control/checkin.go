@@ -20,12 +20,16 @@ func (c *Control) CheckIn(ctx context.Context, r fleet.Report, now time.Time) (f
 	var d fleet.Desired
 	var ch change
 	var t turn
-	err := c.store.View(ctx, func(tx store.Reader) error {
+	heard := false
+	look := func(tx store.Reader) error {
 		h, err := tx.Host(r.Host)
 		if err != nil {
 			return err
 		}
-		if t = c.hear(r, h.Lineage); !t.counts {
+		if !heard {
+			t, heard = c.hear(r, h.Lineage), true
+		}
+		if !t.counts {
 			return nil
 		}
 		if ch, err = c.compare(tx, r, t, now); err != nil || ch.any() {
@@ -33,7 +37,14 @@ func (c *Control) CheckIn(ctx context.Context, r fleet.Report, now time.Time) (f
 		}
 		d, err = c.desired(tx, ch, r, now)
 		return err
-	})
+	}
+	err := errNotInMemory
+	if m, ok := c.memoryFor(r); ok {
+		err = look(m)
+	}
+	if errors.Is(err, errNotInMemory) {
+		err = c.store.View(ctx, look)
+	}
 	if err == nil {
 		err = c.obeys(ctx, r, now)
 	}

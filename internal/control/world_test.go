@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -58,6 +59,7 @@ type simHost struct {
 	outOfService   bool
 	seen           fleet.Incarnation // the highest control plane that it obeyed
 	loses          func() bool       // says that an answer got lost
+	refused        error             // the broken store's
 	asked          bool              // the last answer wanted its history
 	ended          []fleet.OperationReport
 	seq            uint64
@@ -177,22 +179,13 @@ func (s *simHost) turn(h *house) {
 			s.op.Problem = &fleet.Problem{Cause: fleet.CauseNotBooted, What: "came back on " + s.release, Expected: s.op.Release, NoEvidence: "no pstore"}
 		}
 	}
-	f := s.facts()
-	r := fleet.Report{Host: s.id, FactsHash: f.Hash(), Facts: f, Operation: s.op, Seen: s.seen, Now: fleet.HostState{
-		BootID: fmt.Sprint(s.id, "-", s.boot), Release: s.release, InService: !s.outOfService, Parked: s.parked,
-	}}
-	if s.outOfService {
-		r.Now.NotInServiceWhy = "in an operation"
-	}
-	if s.asked {
-		r.History = &fleet.History{Ended: slices.Clone(s.ended)}
-	}
+	r := s.report()
 	asked := h.now
-	if !s.old {
-		s.seq++
-		r.Seq, r.Answered = s.seq, s.answered
-	}
 	d, err := h.c.CheckIn(context.Background(), r, h.now)
+	if errors.Is(err, errDisk) {
+		s.refused, s.next = err, h.now.Add(2*time.Second)
+		return
+	}
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -211,7 +204,7 @@ func (s *simHost) turn(h *house) {
 	if d.Operation != nil && (s.op == nil || s.op.Phase.Ended() && s.op.ID != d.Operation.ID) {
 		s.op = &fleet.OperationReport{ID: d.Operation.ID, Kind: d.Operation.Kind, Kernel: d.Operation.Kernel.ID,
 			Release: d.Operation.Kernel.Release, Phase: fleet.PhasePreparing, FromRelease: s.release}
-		if why := d.Operation.Kernel.Fits(*f); why != "" {
+		if why := d.Operation.Kernel.Fits(*s.facts()); why != "" {
 			s.op.Phase, s.op.Problem = fleet.PhaseRefused, &fleet.Problem{Cause: fleet.CauseRefused, What: why}
 		}
 		s.op.Owner, s.op.Stage = d.Operation.Owner, d.Operation.Stage
@@ -226,6 +219,25 @@ func (s *simHost) turn(h *house) {
 		return
 	}
 	s.act(h, *d.Operation, asked)
+}
+
+// report is what it says next.
+func (s *simHost) report() fleet.Report {
+	f := s.facts()
+	r := fleet.Report{Host: s.id, FactsHash: f.Hash(), Facts: f, Operation: s.op, Seen: s.seen, Now: fleet.HostState{
+		BootID: fmt.Sprint(s.id, "-", s.boot), Release: s.release, InService: !s.outOfService, Parked: s.parked,
+	}}
+	if s.outOfService {
+		r.Now.NotInServiceWhy = "in an operation"
+	}
+	if s.asked {
+		r.History = &fleet.History{Ended: slices.Clone(s.ended)}
+	}
+	if !s.old {
+		s.seq++
+		r.Seq, r.Answered = s.seq, s.answered
+	}
+	return r
 }
 
 func (s *simHost) act(h *house, d fleet.DesiredOperation, asked time.Time) {
@@ -266,11 +278,12 @@ func (s *simHost) act(h *house, d fleet.DesiredOperation, asked time.Time) {
 			end(fleet.PhaseCancelled, fleet.CauseGrant)
 			return
 		}
-		a, err := h.c.ConfirmReboot(context.Background(), s.id, s.op.ID, d.Grant.ID, h.now)
+		asked := h.now
+		a, err := h.c.ConfirmReboot(context.Background(), s.id, s.op.ID, d.Grant.ID, asked)
 		if err != nil {
 			h.t.Fatal(err)
 		}
-		if a.Yes {
+		if a.Yes && h.now.Sub(asked) < fleet.ConfirmLife {
 			s.reboots = append(s.reboots, h.now)
 			s.op.Phase, s.upAt = fleet.PhaseRebooting, h.now.Add(30*time.Second)
 			s.down = s.hangs
