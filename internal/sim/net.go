@@ -68,6 +68,12 @@ func (h *host) primary() *host {
 // deliver brings something of h to the control plane when it has time, and f its answer back. handle must be called at
 // once. The answer is lost where h cannot be reached any more, and refused where nobody answers.
 func (w *world) deliver(h *host, late time.Duration, handle func(p *plane), answer func(p *plane, ok bool)) {
+	w.queue(h, late, 0, handle, answer)
+}
+
+// queue is deliver of something that has waited for so long already, at a control plane that was busy. The wait is in
+// w.waited while handle runs: a real control plane reads its clock when a message comes, not when it gets to it.
+func (w *world) queue(h *host, late, waited time.Duration, handle func(p *plane), answer func(p *plane, ok bool)) {
 	w.after(late, func() {
 		p := w.route(h)
 		if p == nil || p.dead {
@@ -77,9 +83,10 @@ func (w *world) deliver(h *host, late time.Duration, handle func(p *plane), answ
 			return
 		}
 		if free := p.free(); free > w.now {
-			w.deliver(h, free-w.now, handle, answer)
+			w.queue(h, free-w.now, waited+free-w.now, handle, answer)
 			return
 		}
+		w.waited = waited
 		took, alive := p.call(func() { handle(p) })
 		if !alive {
 			w.killed(p)
@@ -113,7 +120,7 @@ func (w *world) sendReport(h *host, r fleet.Report, sent time.Duration, done fun
 		d, err = p.door.CheckIn(context.Background(), h.client(), r)
 		if err == nil {
 			if !d.Again {
-				p.hears(h.primary(), sent)
+				p.hears(h.primary(), sent+w.waited)
 				w.sawReport(p, h, r)
 			}
 			w.sawAnswer(p, h, r, d)
@@ -127,7 +134,7 @@ func (w *world) sendReport(h *host, r fleet.Report, sent time.Duration, done fun
 		w.deliver(h, late+again, func(p *plane) {
 			if d, err := p.door.CheckIn(context.Background(), h.client(), r); err == nil {
 				if !d.Again {
-					p.hears(h.primary(), sent)
+					p.hears(h.primary(), sent+w.waited)
 				}
 				w.sawAnswer(p, nil, r, d)
 			}

@@ -17,6 +17,9 @@ func random(seed uint64) Scenario {
 		t := Type{Name: fmt.Sprintf("%c%d", 'a'+i, i+1), Hosts: n / types, Workload: []string{"web", "db", "cache"}[c.IntN(3)]}
 		t.Boot = time.Duration(20+c.IntN(100)) * time.Second
 		t.Prepare = time.Duration(5+c.IntN(60)) * time.Second
+		if c.yes(0.5) { // long on its way out of service: a stop, a kill, a silence often come in between
+			t.Drain = time.Duration(10+c.IntN(110)) * time.Second
+		}
 		if c.yes(0.15) {
 			t.Watchdog = -1
 		}
@@ -89,7 +92,7 @@ func randomActions(c chance, s Scenario) (as []Action) {
 		t := s.Fleet.Types[c.IntN(len(s.Fleet.Types))]
 		return fmt.Sprintf("%s-%04d", t.Name, 1+c.IntN(t.Hosts))
 	}
-	if c.yes(0.5) {
+	for range c.IntN(4) { // several: each is a moment at which a host may be about to reboot
 		t := at()
 		as = append(as, Action{At: t, Do: DoPause}, Action{At: t + c.upTo(20*time.Minute), Do: DoResume})
 	}

@@ -50,6 +50,7 @@ type world struct {
 	tickEvery   time.Duration
 	silentAfter time.Duration
 	lateness    time.Duration // the most that a message can be late
+	waited      time.Duration // that the message which is handled has, for a busy control plane
 	metrics     *api.Metrics
 	net         []*netFault
 	rollouts    []*started
