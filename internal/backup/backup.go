@@ -89,7 +89,7 @@ func failed(ctx context.Context, op string, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		next = "run it as the server's user, or as root"
 	}
-	return &fleet.Error{Op: op, Err: err, Next: next}
+	return &fleet.Error{Op: op, Err: errors.New(err.Error()), Next: next}
 }
 
 // claim opens a name for one process at a time. What an earlier one left there when it was killed is overwritten.

@@ -37,5 +37,6 @@ func damaged(file string, err error) error {
 	if errors.Is(err, archive.ErrTooNew) {
 		next = "nothing was changed; use the kernwave that made it, or a newer one"
 	}
-	return &fleet.Error{Op: "read the backup " + file, Err: err, Next: next}
+	// As text: a file that ends too early is not a connection that broke off.
+	return &fleet.Error{Op: "read the backup " + file, Err: errors.New(err.Error()), Next: next}
 }

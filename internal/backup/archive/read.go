@@ -68,11 +68,13 @@ func Read(r io.Reader, each func(name string, content io.Reader) error) (m Manif
 				return m, err
 			}
 		}
-		if err := each(h.Name, content); err != nil {
+		if err := each(h.Name, content); errors.Is(err, io.ErrUnexpectedEOF) {
+			return m, fmt.Errorf("it is damaged or cut off in %s: %w", h.Name, err)
+		} else if err != nil {
 			return m, err
 		}
 		if _, err := io.Copy(io.Discard, content); err != nil {
-			return m, fmt.Errorf("%s: %w", h.Name, err)
+			return m, fmt.Errorf("it is damaged or cut off in %s: %w", h.Name, err)
 		}
 		got[h.Name] = hex.EncodeToString(sum.Sum(nil))
 	}
