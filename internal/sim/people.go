@@ -188,7 +188,12 @@ func (w *world) act(a Action, n int) {
 	case DoMaintenance, DoActivate, DoRetire:
 		status := map[string]fleet.Status{DoMaintenance: fleet.StatusMaintenance, DoActivate: fleet.StatusActive, DoRetire: fleet.StatusRetired}[a.Do]
 		w.person(func(p *plane) error {
-			return p.api.SetHostStatus(ctx, account, fleet.HostID(a.Host), status, "the scenario says so")
+			id := fleet.HostID(a.Host)
+			err := p.api.SetHostStatus(ctx, account, id, status, "the scenario says so")
+			if got := p.dir.rows.status[id]; err == nil && got != status {
+				w.breaks(6, "what is acknowledged is written", w.machines(id), p, "%s was acknowledged by %s as %s, and the store has it as %s", id, p.name, status, got)
+			}
+			return err
 		}, again, done)
 	case DoPowerCycle:
 		over()
@@ -197,7 +202,11 @@ func (w *world) act(a Action, n int) {
 		}
 	case DoBudget:
 		w.person(func(p *plane) error {
-			return p.api.SetBudget(ctx, account, operator.Budget{By: a.Budget.By, Limit: a.Budget.Limit})
+			err := p.api.SetBudget(ctx, account, operator.Budget{By: a.Budget.By, Limit: a.Budget.Limit})
+			if got := p.dir.rows.budgets[a.Budget.By]; err == nil && got != a.Budget.Limit {
+				w.breaks(6, "what is acknowledged is written", nil, p, "a budget of %d by %s was acknowledged by %s, and the store has %d", a.Budget.Limit, a.Budget.By, p.name, got)
+			}
+			return err
 		}, again, done)
 	default:
 		st := w.rollouts[max(a.Rollout, 1)-1]

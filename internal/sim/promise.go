@@ -282,6 +282,11 @@ func (w *world) sawStart(p, before *plane) {
 				lost = append(lost, fmt.Sprintf("rollout %s (%s): now %s %v", id, r.rollouts[id].status, row.Status, err))
 			}
 		}
+		for _, id := range slices.Sorted(maps.Keys(r.status)) {
+			if h, err := s.Host(id); err != nil || h.Status != r.status[id] {
+				lost = append(lost, fmt.Sprintf("host %s (%s): now %s %v", id, r.status[id], h.Status, err))
+			}
+		}
 		es, err := s.Events(store.EventQuery{Limit: 1, Newest: true})
 		if err == nil && r.events > 0 && (len(es) == 0 || es[0].Seq < r.events) {
 			lost = append(lost, fmt.Sprintf("events after %d", r.events))
