@@ -15,6 +15,7 @@ const askEvery = time.Second
 var (
 	errNoAnswer      = errors.New("the control plane did not answer in time")
 	errRefusedAnswer = errors.New("the answer came from a control plane that must not be obeyed")
+	errUnwritten     = errors.New("the journal cannot be written")
 	errTooLate       = errors.New("more than 5s passed between asking and rebooting")
 )
 
@@ -108,9 +109,11 @@ func (a *Agent) confirmed(id fleet.OperationID, c fleet.Confirmation, asked time
 		Asked: asked, Grant: grant, Began: n.Uptime,
 	}
 	next.enter(fleet.PhaseRebooting, n)
-	if a.move(next) {
-		a.goAhead = true
+	if !a.move(next) {
+		again(errUnwritten)
+		return
 	}
+	a.goAhead = true
 }
 
 // goIntoTrial reboots, if writing the journal has left it time to.

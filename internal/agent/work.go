@@ -111,7 +111,7 @@ func (a *Agent) applied(act action, r result) {
 			}
 			return
 		}
-		r.retry = errors.New("the journal cannot be written")
+		r.retry = errUnwritten
 	}
 	if r.retry == nil {
 		return
