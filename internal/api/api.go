@@ -124,6 +124,7 @@ type Server struct {
 	said      *said
 	operators *accounts
 	hosts     *hostGate
+	strangers strangers
 	blobs     *blobStore
 	enrolRate *bucket
 	// rotationRate bounds how many hosts are told to renew because of a rotation.

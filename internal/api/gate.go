@@ -61,7 +61,7 @@ func (s *Server) authorise(ctx context.Context, p procedure, header http.Header)
 		return c, nil
 	case whoHost:
 		c.cert, _ = ctx.Value(certKey{}).(*x509.Certificate)
-		c.host, err = s.authenticateHost(p.op, c.cert, header, now)
+		c.host, err = s.authenticateHost(ctx, p.op, c.cert, header, now)
 		return c, err
 	case whoOperator:
 		if c.account, err = s.operators.authenticate(p.op, header.Get("Authorization"), now); err != nil {

@@ -76,6 +76,14 @@ func (g *hostGate) expected() []fleet.HostID {
 	return ids
 }
 
+// knows says whether the store has a host.
+func (g *hostGate) knows(id fleet.HostID) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	_, known := g.hosts[id]
+	return known
+}
+
 // admit refuses hosts that are unknown, revoked or retired, and certificates that were revoked.
 func (g *hostGate) admit(op string, id fleet.HostID, serial string) error {
 	g.mu.RLock()
@@ -95,7 +103,7 @@ func (g *hostGate) admit(op string, id fleet.HostID, serial string) error {
 }
 
 // authenticateHost says for which host the client's certificate speaks.
-func (s *Server) authenticateHost(op string, cert *x509.Certificate, header http.Header, now time.Time) (fleet.HostID, error) {
+func (s *Server) authenticateHost(ctx context.Context, op string, cert *x509.Certificate, header http.Header, now time.Time) (fleet.HostID, error) {
 	if cert == nil {
 		why := "there is no host's certificate with the connection"
 		if header.Get("Authorization") != "" {
@@ -116,5 +124,9 @@ func (s *Server) authenticateHost(op string, cert *x509.Certificate, header http
 		return "", refuse(errUnauthenticated, op, "", "the certificate is not one that this control plane gave to a host: "+err.Error(),
 			"check that the agent speaks to the right control plane, or enrol the host here")
 	}
-	return id, s.hosts.admit(op, id, serialOf(cert))
+	if err := s.hosts.admit(op, id, serialOf(cert)); err != nil {
+		s.unknown(ctx, id, now)
+		return id, err
+	}
+	return id, nil
 }
