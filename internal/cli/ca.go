@@ -52,7 +52,7 @@ type waitingJSON struct {
 func (a *app) caShowCommand() *cobra.Command {
 	var asPEM bool
 	cmd := &cobra.Command{
-		Use: "show", Short: "show the authorities, and which hosts have not learned the next one", Args: arguments(),
+		Use: "show", Short: "show the authorities, and which hosts lack the next one", Args: arguments(),
 		Example: "  kernwave ca show\n  kernwave ca show --pem > ca.pem",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.connect()
