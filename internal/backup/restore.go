@@ -113,7 +113,7 @@ func outbid(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	return sqlite.Outbid(ctx, filepath.Join(dir, newDir), e.Incarnation)
+	return sqlite.Outbid(ctx, filepath.Join(dir, newDir), e)
 }
 
 // present names a file of a control plane in dir; empty: there is none.

@@ -70,7 +70,7 @@ func (c *Control) obeys(ctx context.Context, rep fleet.Report, now time.Time) er
 	return errors.Join(halted, c.store.Update(ctx, func(tx store.Tx) error {
 		_, err := tx.AppendEvent(store.Event{At: now, Who: "host " + string(rep.Host), Kind: "control.superseded", Host: rep.Host,
 			What: "everything is stopped: another control plane is obeyed", Why: why})
-		return errors.Join(err, tx.PutObeyed(rep.Seen.Incarnation))
+		return errors.Join(err, tx.PutObeyed(rep.Seen))
 	}))
 }
 

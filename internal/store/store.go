@@ -138,9 +138,10 @@ type Tx interface {
 
 	// PutRebuild replaces what [Reader.Rebuild] says.
 	PutRebuild(rb Rebuild) error
-	// PutObeyed takes note of an incarnation that a host has obeyed, here or elsewhere: the next one that this store
-	// begins as restored is higher than all of them.
-	PutObeyed(incarnation uint64) error
+	// PutObeyed takes note of a control plane that a host has obeyed, here or elsewhere: the next incarnation that this
+	// store begins as restored is higher than all of them. A later term of this very incarnation shows that the store was
+	// put back to an older state: the next start begins as restored.
+	PutObeyed(i fleet.Incarnation) error
 
 	// SettleMove forgets why the store counted as restored or cloned.
 	SettleMove() error

@@ -87,14 +87,24 @@ func Epoch(ctx context.Context, dir string) (e fleet.Incarnation, err error) {
 }
 
 // Outbid makes the store in dir, which nobody has open, begin above an incarnation when it begins as restored.
-func Outbid(ctx context.Context, dir string, incarnation uint64) (err error) {
+func Outbid(ctx context.Context, dir string, i fleet.Incarnation) (err error) {
 	db, err := sql.Open("sqlite", "file:"+escaped(filepath.Join(dir, fileName))+"?_pragma=journal_mode(DELETE)&_pragma=synchronous(FULL)")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	_, err = db.ExecContext(ctx, `INSERT INTO meta (key, value) VALUES (?, ?)
-		ON CONFLICT (key) DO UPDATE SET value = max(CAST(value AS INTEGER), CAST(excluded.value AS INTEGER))`, metaObeyed, fmt.Sprint(incarnation))
+	row, had := "", fleet.Incarnation{}
+	if err := db.QueryRowContext(ctx, "SELECT coalesce((SELECT value FROM meta WHERE key = ?), '{}')", metaObeyed).Scan(&row); err != nil {
+		return fmt.Errorf("read who was obeyed: %w", err)
+	}
+	if err := json.Unmarshal([]byte(row), &had); err != nil || !later(i, had) {
+		return err
+	}
+	b, err := json.Marshal(i)
+	if err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", metaObeyed, string(b))
 	return err
 }
 

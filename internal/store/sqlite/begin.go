@@ -23,7 +23,7 @@ const (
 	metaBranch = "branch"
 	// metaRebuild is a store.Rebuild.
 	metaRebuild = "rebuild"
-	// metaObeyed is the highest incarnation that hosts are known to have obeyed, here or elsewhere.
+	// metaObeyed is the highest fleet.Incarnation that hosts are known to have obeyed, here or elsewhere.
 	metaObeyed = "obeyed"
 )
 
@@ -53,6 +53,10 @@ func (s *Store) Begin(ctx context.Context, p store.Place) (st store.Start, err e
 			return err
 		}
 		here := place{MachineID: p.MachineID, Dir: p.Dir, At: p.At}
+		var obeyed fleet.Incarnation
+		if err := w.metaJSON(metaObeyed, &obeyed); err != nil {
+			return err
+		}
 		var mark Mark
 		if err := w.metaJSON(metaBackup, &mark); err != nil {
 			return err
@@ -73,13 +77,11 @@ func (s *Store) Begin(ctx context.Context, p store.Place) (st store.Start, err e
 			moved = "it was last used on another machine"
 		case last.Dir != here.Dir:
 			moved = fmt.Sprintf("its directory is another one than last time (device:inode %s, was %s)", here.Dir, last.Dir)
+		case obeyed.Incarnation == epoch.Incarnation && obeyed.Term > epoch.Term:
+			moved = fmt.Sprintf("hosts have obeyed its term %d, and it only knows terms up to %d: it was put back to an older state", obeyed.Term, epoch.Term)
 		}
 		if moved != "" {
-			var obeyed uint64
-			if err := w.metaJSON(metaObeyed, &obeyed); err != nil {
-				return err
-			}
-			epoch.Incarnation = max(epoch.Incarnation, obeyed) + 1
+			epoch.Incarnation = max(epoch.Incarnation, obeyed.Incarnation) + 1
 			st.Moved = "the store was restored or cloned: " + moved
 			if !last.At.IsZero() {
 				st.Moved += "; the control plane that wrote it was started at " + last.At.UTC().Format(time.RFC3339)
@@ -145,12 +147,17 @@ func (w *writer) PutRebuild(rb store.Rebuild) error {
 }
 
 // PutObeyed implements [store.Tx].
-func (w *writer) PutObeyed(incarnation uint64) error {
-	var had uint64
-	if err := w.metaJSON(metaObeyed, &had); err != nil || had >= incarnation {
+func (w *writer) PutObeyed(i fleet.Incarnation) error {
+	var had fleet.Incarnation
+	if err := w.metaJSON(metaObeyed, &had); err != nil || !later(i, had) {
 		return err
 	}
-	return w.setMetaJSON(metaObeyed, incarnation)
+	return w.setMetaJSON(metaObeyed, i)
+}
+
+// later says whether i began after j, as far as incarnation and term tell.
+func later(i, j fleet.Incarnation) bool {
+	return i.Incarnation > j.Incarnation || i.Incarnation == j.Incarnation && i.Term > j.Term
 }
 
 // Epoch implements [store.Reader].

@@ -84,8 +84,8 @@ func testBranches(t *testing.T, open Open) {
 
 func testObeyed(t *testing.T, open Open) {
 	s := begun(t, open)
-	for _, n := range []uint64{7, 3} {
-		update(t, s, func(tx store.Tx) error { return tx.PutObeyed(n) })
+	for _, i := range []fleet.Incarnation{{Incarnation: 7, Term: 2}, {Incarnation: 3, Term: 99}} {
+		update(t, s, func(tx store.Tx) error { return tx.PutObeyed(i) })
 	}
 	st, err := s.Begin(t.Context(), here)
 	if err != nil || st.Incarnation.Incarnation != 1 {
@@ -95,5 +95,13 @@ func testObeyed(t *testing.T, open Open) {
 	p.Raise = true
 	if st, err = s.Begin(t.Context(), p); err != nil || st.Incarnation.Incarnation != 8 {
 		t.Errorf("raised: %+v, %v, want incarnation 8", st, err)
+	}
+	update(t, s, func(tx store.Tx) error { return tx.SettleMove() })
+	// A later term of its own: it is older than it thinks.
+	update(t, s, func(tx store.Tx) error {
+		return tx.PutObeyed(fleet.Incarnation{Incarnation: 8, Term: st.Incarnation.Term + 5, Instance: "lost"})
+	})
+	if st, err = s.Begin(t.Context(), here); err != nil || st.Incarnation.Incarnation != 9 || !strings.Contains(st.Moved, "put back to an older state") {
+		t.Errorf("put back: %+v, %v, want incarnation 9", st, err)
 	}
 }
