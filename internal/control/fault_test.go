@@ -225,7 +225,15 @@ var faultCases = []faultCase{
 		id := begun(h)
 		h.until(func(s *simHost) bool { return s.op != nil && s.op.Phase == fleet.PhasePrepared })
 		return h.keep(id)
-	}, heard: 1, do: checkInAll, settle: done, several: true},
+	}, heard: 1, do: func(h *house, _ prepared) error {
+		for _, s := range h.hosts {
+			if s.op != nil && s.op.Phase == fleet.PhasePrepared {
+				s.turn(h) // one transaction
+				return s.refused
+			}
+		}
+		return errors.New("nobody has prepared")
+	}, settle: done},
 	{name: "a tick gives grants", least: 5, prepare: func(t *testing.T) prepared {
 		h := quiet(t)
 		id := begun(h)
@@ -372,6 +380,11 @@ func restored(h *house, p prepared) {
 		h.t.Fatal(err)
 	}
 	h.c = h.control(start)
+	if again, err := h.st.Begin(h.t.Context(), store.Place{MachineID: "m", Dir: "d", Instance: "once more", At: h.now}); err != nil || again.Moved != "" {
+		h.t.Errorf("it was settled, and the next start says %q, %v", again.Moved, err)
+	} else {
+		h.c = h.control(again)
+	}
 	if got := h.rollout(p.rollout).Status; got != "paused" {
 		h.t.Errorf("after the restore it is %s", got)
 	}
