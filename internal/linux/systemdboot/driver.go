@@ -70,6 +70,9 @@ func (d *Driver) Facts() fleet.Boot {
 	s, err := d.load()
 	if err != nil {
 		b.OneShotWhy = err.Error()
+		if e, ok := errors.AsType[*fleet.Error](err); ok && e.Next != "" {
+			b.OneShotWhy += " (" + e.Next + ")" // whoever reads this sees nothing else
+		}
 		return b
 	}
 	b.OneShot, b.OneShotWhy = s.canForget, s.forgetWhy
