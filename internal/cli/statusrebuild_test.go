@@ -13,7 +13,7 @@ import (
 // TestStatusAfterARestore: who is missing, and whom hosts obey instead, stands in the status, with what to do next.
 func TestStatusAfterARestore(t *testing.T) {
 	var out, errs bytes.Buffer
-	a := &app{Process: Process{Out: &out, Err: &errs, Now: func() time.Time { return clitest.Now }}}
+	a := &app{Process: Process{Out: &out, Err: &errs, Now: func() time.Time { return clitest.Now }, Getenv: func(string) string { return "" }}}
 	v := statusAnswer{Stopped: "stopped by control plane: the store was restored", Status: operator.Status{
 		Superseded: "host web-2 has obeyed another control plane",
 		Rebuild:    &operator.Rebuild{Hosts: 5000, Reported: 4812, Waiting: []operator.Out{{Host: "web-7", Why: "silent since the restore"}}},
