@@ -87,7 +87,7 @@ type Certificate struct {
 	// How it was asked for: enrol, renew, reenrol.
 	How string `json:"how"`
 	// TokenHash is that of the token which it was enrolled with; empty for the others.
-	TokenHash string    `json:"token_hash,omitempty"`
+	TokenHash string `json:"token_hash,omitempty"`
 	// ShownAt is when the host first came in with it while another authority was to follow; zero: it did not.
 	ShownAt   time.Time `json:"shown_at,omitzero"`
 	RevokedAt time.Time `json:"revoked_at,omitzero"` // zero: not revoked
