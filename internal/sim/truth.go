@@ -297,6 +297,10 @@ func (w *world) committed(p *plane, got *written) {
 	for _, g := range got.grants {
 		if _, known := r.grants[g.ID]; !known {
 			given = append(given, g)
+			if first := r.live[g.Host]; first != "" && g.EndedAt.IsZero() {
+				w.breaks(1, "a host is given a second grant when the first has ended, and not before", w.machines(g.Host), p,
+					"%s gives %s to %s for %s, and %s for %s has not ended", p.name, g.ID, g.Host, g.Operation, first, r.grants[first].Operation)
+			}
 		}
 		r.grants[g.ID] = g
 		if g.EndedAt.IsZero() {
