@@ -11,6 +11,16 @@ import (
 	"github.com/kernwave/kernwave/fleet"
 )
 
+// afterItsWave is where a host is harmed that had committed: it was not caught by what it tried itself.
+const afterItsWave = "after its wave"
+
+// pausedSince says whether the control plane has decided on a pause since then.
+func (w *world) pausedSince(at time.Duration) bool {
+	return slices.ContainsFunc(w.rollouts, func(st *started) bool {
+		return slices.ContainsFunc(st.pauses, func(p Pause) bool { return p.At >= at })
+	})
+}
+
 // harm notes that the new kernel hurt h. Only the first time counts: it is the same host all along.
 func (h *host) harm(how string) {
 	w := h.w
@@ -18,7 +28,7 @@ func (h *host) harm(how string) {
 	if h.truth.harmed != nil {
 		return
 	}
-	h.truth.harmed = &Harm{Host: h.name, Type: h.typ.Name, At: w.now, How: how, Caught: "after its wave"}
+	h.truth.harmed = &Harm{Host: h.name, Type: h.typ.Name, At: w.now, How: how, Caught: afterItsWave}
 	if w.unstopped < 0 {
 		w.unstopped = w.now
 	}
@@ -78,6 +88,9 @@ func (w *world) outcome() {
 			end = w.now
 		}
 		one.Out = end - one.At
+		if one.Caught == afterItsWave && !w.pausedSince(one.At) {
+			one.Caught = "never" // nothing that the control plane watches has shown it
+		}
 		one.Runs = "old"
 		if h.newKernel() {
 			one.Runs = "new"
@@ -102,6 +115,9 @@ func (w *world) rolloutEnd(st *started) RolloutEnd {
 	end := RolloutEnd{ID: st.id, Refused: st.refused, Pauses: st.pauses}
 	row, ok := w.rows().rollouts[st.id]
 	if !ok || row.plan == nil {
+		if st.id != "" {
+			end.Status, end.Why = "unknown", "the store of the control plane that answers at the end does not have it"
+		}
 		return end
 	}
 	s := row.state

@@ -76,7 +76,7 @@ type Harm struct {
 	Type   string        `json:"type"`
 	At     time.Duration `json:"at_ns"`
 	How    string        `json:"how"`    // panic, hang, network, checks …
-	Caught string        `json:"caught"` // where it was: canaries, wave 2 (25 %), after its wave, or never
+	Caught string        `json:"caught"` // where it was: canaries, wave 2 (25 %), after its wave, or never (see the reference)
 	// Back is whether the host was in service again at the end; Out how long it was not.
 	Back bool          `json:"back"`
 	Out  time.Duration `json:"out_ns"`
