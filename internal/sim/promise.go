@@ -15,6 +15,7 @@ import (
 
 // leavesService checks promise 1 on the host's side: it leaves under a live grant of the control plane that it obeys.
 func (w *world) leavesService(h *host) {
+	w.count(SeenChecks)
 	w.count("left-service")
 	g := h.truth.granted
 	id := h.opID()
@@ -43,6 +44,7 @@ func (w *world) leavesService(h *host) {
 // Hosts in maintenance and retired ones do not count: a person has said so. Nor do hosts that have never said what they
 // are: nobody knows to which group they belong.
 func (w *world) checkGrant(p *plane, g store.Grant) {
+	w.count(SeenChecks)
 	r := p.dir.rows
 	h := w.byID[g.Host]
 	if r.stopAt >= 0 {
@@ -124,6 +126,7 @@ func (h *host) group(by string) string {
 
 // sawConfirmation checks a yes at the last moment: nothing that was acknowledged before forbids it.
 func (w *world) sawConfirmation(p *plane, h *host, id fleet.OperationID, g fleet.GrantID, c fleet.Confirmation) {
+	w.count(SeenChecks)
 	if !c.Yes {
 		w.count("last-moment-no")
 		w.note(&h.ring, p.name, "says no to "+h.name+":", c.WhyNot)
@@ -161,6 +164,7 @@ func (w *world) halted(r *rows, id fleet.OperationID) (why string, since time.Du
 
 // sawTrialReboot checks the moment of no return: promises 3, 4 and 6.
 func (w *world) sawTrialReboot(h *host, id fleet.OperationID, from *plane) {
+	w.count(SeenChecks)
 	w.count("trial-reboot")
 	hs := []*host{h}
 	h.truth.reboots[id]++
@@ -181,6 +185,7 @@ func (w *world) sawTrialReboot(h *host, id fleet.OperationID, from *plane) {
 
 // checkOrder checks promise 3: canaries first, and waves only when every type is approved or left out by a person.
 func (w *world) checkOrder(h *host, op fleet.Operation, r *rows, p *plane) {
+	w.count(SeenChecks)
 	row, ok := r.rollouts[op.Owner]
 	if !ok || row.plan == nil {
 		return
@@ -234,6 +239,7 @@ func (w *world) anyCommitted(t fleet.HostTypeID) bool {
 
 // acknowledged checks that what a person was told is done has been written.
 func (w *world) acknowledged(p *plane, id, action string) {
+	w.count(SeenChecks)
 	w.count("acknowledged-" + action)
 	row, ok := p.dir.rows.rollouts[id]
 	want := map[string][]string{
@@ -250,6 +256,7 @@ func (w *world) lifting(p *plane) { p.dir.rows.stopAt = -1; p.dir.rows.lifted = 
 
 // sawStart checks promise 6 at the start of a control plane: what was committed before is there.
 func (w *world) sawStart(p, before *plane) {
+	w.count(SeenChecks)
 	r := p.dir.rows
 	if before == nil {
 		if p.moved {
@@ -316,6 +323,7 @@ func (w *world) impostor() {
 		return
 	}
 	w.count("impostor")
+	w.count(SeenChecks)
 	lie := fleet.Report{Host: b.id, Now: fleet.HostState{BootID: "lie", Release: newRelease, InService: true}, Operation: b.a.Report(b.moment())}
 	var err, err2 error
 	if _, alive := p.call(func() {

@@ -126,6 +126,7 @@ func (w *world) sawPhase(h *host, before, after fleet.Phase) {
 }
 
 func (w *world) sawCommitted(h *host, id fleet.OperationID) {
+	w.count(SeenChecks)
 	_, release, _ := h.a.Operation()
 	if owner := w.ownerOf(id); owner != "" {
 		h.truth.committed[owner] = release == newRelease
@@ -141,6 +142,7 @@ func (w *world) sawCommitted(h *host, id fleet.OperationID) {
 
 // sawGoneBack checks the second half of promise 2: whoever failed is back on the old kernel.
 func (w *world) sawGoneBack(h *host, id fleet.OperationID, phase fleet.Phase) {
+	w.count(SeenChecks)
 	p := h.a.Problem()
 	if p != nil && p.Cause != fleet.CauseTold && p.Cause != fleet.CauseGrant && p.Cause != fleet.CauseInterrupted {
 		if owner := w.ownerOf(id); owner != "" && h.truth.retried != id {
@@ -158,6 +160,7 @@ func (w *world) sawGoneBack(h *host, id fleet.OperationID, phase fleet.Phase) {
 
 // sawTrialBoot checks that the kernel on trial is booted once.
 func (w *world) sawTrialBoot(h *host, t *trialBoot) {
+	w.count(SeenChecks)
 	w.count("trial-boot")
 	h.truth.boots[t.op]++
 	if n := h.truth.boots[t.op]; n > 1 && !h.truth.restored {
@@ -169,6 +172,7 @@ func ordinal(n int) string { return fmt.Sprintf("%d.", n) }
 
 // sawDefault checks that a kernel becomes the default only after the control plane said so.
 func (w *world) sawDefault(h *host, release string, op fleet.OperationID) {
+	w.count(SeenChecks)
 	t := &h.truth
 	ok := t.told[op]
 	if op == "" { // the way back, which names what runs
@@ -194,6 +198,7 @@ func (w *world) sawReport(p *plane, h *host, r fleet.Report) {
 
 // sawAnswer checks one answer to a check-in before the network gets it. h is nil where nobody waits for it.
 func (w *world) sawAnswer(p *plane, h *host, r fleet.Report, d fleet.Desired) {
+	w.count(SeenChecks)
 	op := d.Operation
 	if op == nil {
 		return
@@ -334,6 +339,7 @@ func (w *world) tookRollout(p *plane, row store.Rollout) {
 
 // tookOperation checks that operations go forward, one at a time.
 func (w *world) tookOperation(p *plane, op fleet.Operation) {
+	w.count(SeenChecks)
 	r := p.dir.rows
 	hs := w.machines(op.Host)
 	before, known := r.ops[op.ID]
