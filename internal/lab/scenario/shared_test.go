@@ -99,13 +99,14 @@ func goodKernel(b *bench, base, good lab.Kernel) {
 	}
 	id := b.start("good", "--waves", "50,100")
 	// The canaries commit; then a host of the wave is in trial, and the control plane goes away.
-	b.until(rolloutLimit, "a host of the waves is rebooting", func() bool {
+	b.until(rolloutLimit, "a host of the waves reboots", func() bool {
 		r := b.rollout(id)
 		if r.Status != "running" {
 			b.t.Fatalf("rollout is %s: %s", r.Status, r.StatusWhy)
 		}
 		return r.Stage > 0 && slices.ContainsFunc(r.Hosts, func(h operator.RolloutHost) bool {
-			return h.Stage > 0 && h.State == string(fleet.PhaseRebooting)
+			// It may go down too soon to say so itself.
+			return h.Stage > 0 && h.Operation != nil && !h.Operation.ConfirmedAt.IsZero()
 		})
 	})
 	before := drains(b)
