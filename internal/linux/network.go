@@ -176,7 +176,7 @@ func addresses6(text, link string) []string {
 		bits, err := strconv.ParseUint(f[2], 16, 8)
 		flags, err2 := strconv.ParseUint(f[4], 16, 32)
 		const unfit = unix.IFA_F_TEMPORARY | unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED
-		if !ok || err != nil || err2 != nil || flags&unfit != 0 {
+		if !ok || err != nil || err2 != nil || bits > 128 || flags&unfit != 0 {
 			continue
 		}
 		out = append(out, netip.PrefixFrom(a, int(bits)).String())

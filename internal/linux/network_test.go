@@ -79,6 +79,7 @@ func TestNetwork(t *testing.T) {
 func FuzzRoutes(f *testing.F) {
 	f.Add(routes4, routes6, inet6)
 	f.Add("x 00000000 zz 0003 0 0 0 00000000", "0 00", "0 0 0 00 0 x")
+	f.Add("", "", "fe80000000000000505400fffe000001 02 81 00 80 ens1") // no address has a prefix of 129 bits
 	f.Fuzz(func(t *testing.T, r4, r6, a6 string) {
 		for _, r := range append(parseRoutes4(r4), parseRoutes6(r6)...) {
 			if !r.gateway.IsValid() || r.gateway.IsUnspecified() || r.link == "" {
