@@ -63,7 +63,14 @@ type Verdict struct {
 	Level   float64  `json:"ci_level"`
 	MDE     *float64 `json:"mde_rel"`
 	P       *float64 `json:"p_value"`
+	Needs   *Needs   `json:"needs,omitempty"`
 	Why     string   `json:"why,omitempty"`
+}
+
+// Needs is what it would take to find the margin with a probability of 80 %; either is enough. Null: no amount would do.
+type Needs struct {
+	Hours *float64 `json:"hours"`
+	Hosts *int     `json:"hosts"`
 }
 
 // LineError is what is wrong with one line.
