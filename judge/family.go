@@ -137,8 +137,10 @@ func (m method) pValue(l CellLook, bad Direction) float64 {
 
 func (f *Family) verdict(at time.Time, g, i int, l CellLook) Verdict {
 	s, c := f.groups[g].Signals[i], f.cells[g][i]
-	v := Verdict{Group: f.groups[g].ID, Signal: s.Name, Look: at, Level: f.m.level, P: c.p,
-		Effect: nan, Low: math.Inf(-1), High: math.Inf(1), MDE: math.Inf(1), Why: l.WhyNot}
+	v := Verdict{
+		Group: f.groups[g].ID, Signal: s.Name, Look: at, Level: f.m.level, P: c.p,
+		Effect: nan, Low: math.Inf(-1), High: math.Inf(1), MDE: math.Inf(1), Why: l.WhyNot,
+	}
 	if l.Level.ok() {
 		se, df := f.m.of(l.Level)
 		r := mixture{f.m.nu}.radius(1-f.m.level, se, df)
