@@ -113,8 +113,15 @@ func TestSelector(t *testing.T) {
 		sel  string
 		want bool
 	}{
-		{"", true}, {"workload=web", true}, {"workload=db", false}, {"workload!=db,rack=r1", true},
-		{"id=web-*", true}, {"model=Rack*", true}, {"missing=", true}, {"missing=x", false}, {"workload!=web", false},
+		{"", true},
+		{"workload=web", true},
+		{"workload=db", false},
+		{"workload!=db,rack=r1", true},
+		{"id=web-*", true},
+		{"model=Rack*", true},
+		{"missing=", true},
+		{"missing=x", false},
+		{"workload!=web", false},
 	} {
 		sel, err := ParseSelector(c.sel)
 		if err != nil {

@@ -29,7 +29,8 @@ func TestStep(t *testing.T) {
 		{
 			"room: granted",
 			View{Budgets: byType, Requests: []Request{{Operation: "op-1", Host: "a", Groups: web}}},
-			[]Decision{Give{"op-1", "a", noon.Add(life)}}, "",
+			[]Decision{Give{"op-1", "a", noon.Add(life)}},
+			"",
 		},
 		{
 			"a silent host uses the budget up",
@@ -45,7 +46,8 @@ func TestStep(t *testing.T) {
 				{Operation: "op-1", Host: "a", Groups: web, Since: noon},
 				{Operation: "op-2", Host: "b", Groups: web, Since: noon.Add(-time.Minute)},
 			}},
-			[]Decision{Give{"op-2", "b", noon.Add(life)}}, "budget spent: type web, 1 of 1 out (b is next)",
+			[]Decision{Give{"op-2", "b", noon.Add(life)}},
+			"budget spent: type web, 1 of 1 out (b is next)",
 		},
 		{
 			"every budget must have room",
@@ -101,7 +103,8 @@ func TestStep(t *testing.T) {
 				Budgets: byType, Requests: []Request{{Operation: "op-1", Host: "a", Groups: web}},
 				Grants: []Grant{{ID: "g-1", Operation: "op-1", Host: "a", ExpiresAt: noon, Over: "ran out"}},
 			},
-			[]Decision{End{"g-1", "a", "ran out"}, Give{"op-1", "a", noon.Add(life)}}, "",
+			[]Decision{End{"g-1", "a", "ran out"}, Give{"op-1", "a", noon.Add(life)}},
+			"",
 		},
 		{
 			"a wanted grant is renewed at half its life, a used or unwanted one is not, one that is over ends",
@@ -115,7 +118,8 @@ func TestStep(t *testing.T) {
 					{ID: "g-4", Operation: "op-4", Host: "d", ExpiresAt: noon, Over: "in service again"},
 				},
 			},
-			[]Decision{Renew{"g-1", noon.Add(life)}, End{"g-4", "d", "in service again"}}, "",
+			[]Decision{Renew{"g-1", noon.Add(life)}, End{"g-4", "d", "in service again"}},
+			"",
 		},
 		{
 			"stopped: a grant that is still wanted is not renewed",

@@ -33,8 +33,10 @@ const (
 // Act changes the rollout as a person wants it, or says why that cannot be; then nothing has changed.
 func (r *Rollout) Act(a Action, now time.Time) error {
 	if err := r.act(a, now); err != nil {
-		return &fleet.Error{Op: fmt.Sprintf("%s rollout %s", a.Kind, r.ID), Host: a.Host, Err: err,
-			Next: fmt.Sprintf("see kernwave rollout status %s", r.ID)}
+		return &fleet.Error{
+			Op: fmt.Sprintf("%s rollout %s", a.Kind, r.ID), Host: a.Host, Err: err,
+			Next: fmt.Sprintf("see kernwave rollout status %s", r.ID),
+		}
 	}
 	return nil
 }

@@ -26,8 +26,10 @@ func Explain(v View, id fleet.HostID, now time.Time, waits func(fleet.OperationI
 				return Reason{Why: fmt.Sprintf("not part of rollout %s: %s", s.r.ID, e.Why)}
 			}
 		}
-		return Reason{Why: fmt.Sprintf("not part of rollout %s: it was not selected, or joined the fleet later", s.r.ID),
-			Next: "start another rollout that selects it"}
+		return Reason{
+			Why:  fmt.Sprintf("not part of rollout %s: it was not selected, or joined the fleet later", s.r.ID),
+			Next: "start another rollout that selects it",
+		}
 	}
 	if op, ok := s.open(id); ok {
 		return s.explainOpen(op, waits)
@@ -69,8 +71,10 @@ func (s *stepper) explainTurn(h PlanHost) Reason {
 		return Reason{Why: fmt.Sprintf("it is planned for %s; %s is running: %s", s.r.Plan.Name(h.Stage), s.r.Plan.Name(st.Stage), s.waitsFor())}
 	}
 	if !s.trusted(h.Type) {
-		return Reason{Why: fmt.Sprintf("the kernel is not approved for its type %s", h.Type),
-			Next: fmt.Sprintf("kernwave rollout leave-out %s %s --why …, or start a new rollout with canaries", s.r.ID, h.Type)}
+		return Reason{
+			Why:  fmt.Sprintf("the kernel is not approved for its type %s", h.Type),
+			Next: fmt.Sprintf("kernwave rollout leave-out %s %s --why …, or start a new rollout with canaries", s.r.ID, h.Type),
+		}
 	}
 	return Reason{Why: fmt.Sprintf("its turn comes as soon as fewer than %d hosts of the rollout are preparing", PrepareAhead)}
 }
@@ -120,8 +124,10 @@ func (s *stepper) explainOpen(op fleet.Operation, waits func(fleet.OperationID) 
 		return Reason{Why: "it is being called off: " + op.WordWhy}
 	}
 	if u := s.v.Host(op.Host).Unheard; !u.IsZero() && !s.rebooting(op) {
-		return Reason{Why: fmt.Sprintf("silent since %s, in phase %s", u.UTC().Format("2006-01-02 15:04:05Z"), op.Phase),
-			Next: fmt.Sprintf("look at the host's console; if it is gone: kernwave host maintenance %s --why …", op.Host)}
+		return Reason{
+			Why:  fmt.Sprintf("silent since %s, in phase %s", u.UTC().Format("2006-01-02 15:04:05Z"), op.Phase),
+			Next: fmt.Sprintf("look at the host's console; if it is gone: kernwave host maintenance %s --why …", op.Host),
+		}
 	}
 	switch op.Phase {
 	case fleet.PhasePlanned:

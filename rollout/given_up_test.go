@@ -14,8 +14,10 @@ var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 func smallWorld(t *testing.T, n int) (*Rollout, Snapshot) {
 	t.Helper()
 	snap := Snapshot{Ops: map[fleet.HostID][]fleet.Operation{}, Hosts: map[fleet.HostID]HostNow{}, Approvals: map[fleet.HostTypeID]string{}}
-	p := Plan{Kernel: testKernel(), Types: []TypePlan{{ID: "a", Hosts: n, Canaries: []fleet.HostID{"h0"}}},
-		Stages: []StagePlan{{Upto: 1, Adds: 1}, {Percent: 100, Upto: n, Adds: n - 1}}}
+	p := Plan{
+		Kernel: testKernel(), Types: []TypePlan{{ID: "a", Hosts: n, Canaries: []fleet.HostID{"h0"}}},
+		Stages: []StagePlan{{Upto: 1, Adds: 1}, {Percent: 100, Upto: n, Adds: n - 1}},
+	}
 	for i := range n {
 		id := fleet.HostID("h" + string(rune('0'+i)))
 		stage := 1
@@ -121,8 +123,10 @@ func TestSkippedHostThatDiedIsNotWaitedFor(t *testing.T) {
 // TestLostHostIsNamed: after a resume the rollout still says whom it waits for.
 func TestLostHostIsNamed(t *testing.T) {
 	r, snap := smallWorld(t, 2)
-	snap.Ops["h0"] = []fleet.Operation{{ID: "op-1", Host: "h0", Release: newRelease, Phase: fleet.PhaseRebooting, ConfirmedAt: noon,
-		Problem: &fleet.Problem{Cause: fleet.CauseLost, What: "did not return"}}}
+	snap.Ops["h0"] = []fleet.Operation{{
+		ID: "op-1", Host: "h0", Release: newRelease, Phase: fleet.PhaseRebooting, ConfirmedAt: noon,
+		Problem: &fleet.Problem{Cause: fleet.CauseLost, What: "did not return"},
+	}}
 	snap.Hosts["h0"] = HostNow{Status: fleet.StatusActive, Unheard: noon, Type: "a"}
 	r.State.Held = map[fleet.HostID]string{"h0": "did not return"}
 	r.State.Settled = map[fleet.HostID]fleet.OperationID{"h0": "op-1"}
@@ -138,8 +142,10 @@ func TestLostHostIsNamed(t *testing.T) {
 func TestAnomalyWhileSoaking(t *testing.T) {
 	r, snap := smallWorld(t, 2)
 	snap.Approvals["a"] = "trial passed"
-	snap.Ops["h0"] = []fleet.Operation{{ID: "op-1", Host: "h0", Release: newRelease, Phase: fleet.PhaseFellBack,
-		Problem: &fleet.Problem{Cause: fleet.CauseNotBooted, What: "came back on the old kernel"}}}
+	snap.Ops["h0"] = []fleet.Operation{{
+		ID: "op-1", Host: "h0", Release: newRelease, Phase: fleet.PhaseFellBack,
+		Problem: &fleet.Problem{Cause: fleet.CauseNotBooted, What: "came back on the old kernel"},
+	}}
 	r.State.Stages[0].SoakUntil = noon.Add(time.Hour)
 	ds, _ := Step(snap, noon)
 	if !has(ds, func(Pause) bool { return true }) || !has(ds, func(Raise) bool { return true }) || !has(ds, func(h Hold) bool { return h.Host == "h0" }) {
@@ -221,8 +227,10 @@ func TestRollbackCountsItsOwnHosts(t *testing.T) {
 // TestPhaseBackwardsIsNotASecondOffer: a host whose journal was set back is not let out again without a person.
 func TestPhaseBackwardsIsNotASecondOffer(t *testing.T) {
 	r, snap := smallWorld(t, 1)
-	snap.Ops["h0"] = []fleet.Operation{{ID: "op-1", Host: "h0", Release: newRelease, Phase: fleet.PhasePrepared, ConfirmedAt: noon,
-		Problem: &fleet.Problem{Cause: fleet.CauseUnknownPhase, What: "the host says prepared after it said trial"}}}
+	snap.Ops["h0"] = []fleet.Operation{{
+		ID: "op-1", Host: "h0", Release: newRelease, Phase: fleet.PhasePrepared, ConfirmedAt: noon,
+		Problem: &fleet.Problem{Cause: fleet.CauseUnknownPhase, What: "the host says prepared after it said trial"},
+	}}
 	r.State.Held = map[fleet.HostID]string{"h0": "…"}
 	r.State.Settled = map[fleet.HostID]fleet.OperationID{"h0": "op-1"}
 	if ws := Wishes(snap); len(ws) != 0 {

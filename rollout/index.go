@@ -91,9 +91,11 @@ func newStepper(v View) *stepper {
 func (s *stepper) openHosts() iter.Seq[PlanHost] {
 	return s.hostsIn(func(x *Index) set { return x.open })
 }
+
 func (s *stepper) watchedHosts() iter.Seq[PlanHost] {
 	return s.hostsIn(func(x *Index) set { return x.watched })
 }
+
 func (s *stepper) undoneHosts() iter.Seq[PlanHost] {
 	return s.hostsIn(func(x *Index) set { return x.undone })
 }

@@ -178,10 +178,14 @@ func TestNoReboot(t *testing.T) {
 		cause fleet.Cause
 		what  string
 	}{
-		{"drain fails", func(w *world) { w.apps.Fail(hook.Drain, hook.Result{What: "exit status 1", Output: "busy\n"}) }, nil,
-			fleet.PhaseFailed, fleet.CauseDrain, "app drain: exit status 1"},
-		{"drain times out", func(w *world) { w.apps.Takes(hook.Drain, time.Hour) }, nil,
-			fleet.PhaseFailed, fleet.CauseDrain, "app drain: timed out after 30s"},
+		{
+			"drain fails", func(w *world) { w.apps.Fail(hook.Drain, hook.Result{What: "exit status 1", Output: "busy\n"}) }, nil,
+			fleet.PhaseFailed, fleet.CauseDrain, "app drain: exit status 1",
+		},
+		{
+			"drain times out", func(w *world) { w.apps.Takes(hook.Drain, time.Hour) }, nil,
+			fleet.PhaseFailed, fleet.CauseDrain, "app drain: timed out after 30s",
+		},
 		{"control plane lost while draining", func(w *world) { w.apps.Takes(hook.Drain, 25*time.Second) }, func(w *world) {
 			w.untilPhase(fleet.PhaseDraining, soonEnough)
 			w.set(func(w *world) { w.silent = true })

@@ -117,8 +117,17 @@ func TestAnyOrderOfEvents(t *testing.T) {
 	all := events()
 	rapid.Check(t, func(rt *rapid.T) {
 		kernel := rapid.SampledFrom([]agenttest.Behaviour{
-			{}, {}, {}, {Panic: "-"}, {Hang: true}, {NoAgent: true}, {NoNetwork: true}, {FailUnits: []string{"x.service"}},
-			{ReadOnly: true}, {DiesAfter: 3 * time.Minute}, {Uname: "other"},
+			{},
+			{},
+			{},
+			{Panic: "-"},
+			{Hang: true},
+			{NoAgent: true},
+			{NoNetwork: true},
+			{FailUnits: []string{"x.service"}},
+			{ReadOnly: true},
+			{DiesAfter: 3 * time.Minute},
+			{Uname: "other"},
 		}).Draw(rt, "kernel")
 		type timed struct {
 			After time.Duration

@@ -76,8 +76,10 @@ type cmd struct {
 func commands() []cmd {
 	return []cmd{
 		{"run", "be this host's agent, until stopped", "kernwave-agent run", run},
-		{"enrol", "get this host a certificate, with a token from \"kernwave token create\"",
-			"kernwave-agent enrol --server https://kernwave.example:8443 --ca-sha256 HEX --token TOKEN", enrol},
+		{
+			"enrol", "get this host a certificate, with a token from \"kernwave token create\"",
+			"kernwave-agent enrol --server https://kernwave.example:8443 --ca-sha256 HEX --token TOKEN", enrol,
+		},
 		{"install", "put the systemd units and the dead-man in place", "kernwave-agent install && systemctl start kernwave-agent", install},
 		{"doctor", "say whether this host can take part, and how to mend what is missing", "kernwave-agent doctor -o json", doctor},
 		{"status", "show who this host is and what its journal says", "kernwave-agent status --all", status},

@@ -94,13 +94,17 @@ func (a *app) ownFindings(ctx context.Context, host Host, log *slog.Logger) []fi
 	enrolled, err := daemon.Reach(ctx, s, a.program(), host, log)
 	switch {
 	case enrolled == "":
-		fs = append(fs, finding{"enrolment", "fail", "the host has no certificate yet",
-			"create a token on the control plane (kernwave token create) and type here what it prints"})
+		fs = append(fs, finding{
+			"enrolment", "fail", "the host has no certificate yet",
+			"create a token on the control plane (kernwave token create) and type here what it prints",
+		})
 	default:
 		fs = append(fs, finding{"enrolment", "ok", "enrolled as " + string(enrolled), ""})
 		if why, err := daemon.Copied(ctx, s, a.program(), host); why != "" {
-			fs = append(fs, finding{"machine", "fail", why,
-				"if this is a copy: kernwave-agent enrol --anew --name NAME, with a new token; if its disk was moved or its hardware replaced: kernwave-agent enrol --moved"})
+			fs = append(fs, finding{
+				"machine", "fail", why,
+				"if this is a copy: kernwave-agent enrol --anew --name NAME, with a new token; if its disk was moved or its hardware replaced: kernwave-agent enrol --moved",
+			})
 		} else if err == nil {
 			fs = append(fs, finding{"machine", "ok", "the certificate was given to this machine", ""})
 		}

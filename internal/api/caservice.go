@@ -183,8 +183,10 @@ func (s fleetService) changeCA(ctx context.Context, op, why string, change func(
 func (s fleetService) authorities(ctx context.Context) (*kwv1.GetCAResponse, error) {
 	res := &kwv1.GetCAResponse{}
 	one := func(c *x509.Certificate, state string) *kwv1.Authority {
-		return &kwv1.Authority{Name: c.Subject.CommonName, Sha256: sumOfDER(c.Raw), State: state, Der: c.Raw,
-			NotBefore: wire.TimeToProto(c.NotBefore), NotAfter: wire.TimeToProto(c.NotAfter)}
+		return &kwv1.Authority{
+			Name: c.Subject.CommonName, Sha256: sumOfDER(c.Raw), State: state, Der: c.Raw,
+			NotBefore: wire.TimeToProto(c.NotBefore), NotAfter: wire.TimeToProto(c.NotAfter),
+		}
 	}
 	s.ca.mu.RLock()
 	res.Authorities = append(res.Authorities, one(s.ca.serving.cert, "serving"))

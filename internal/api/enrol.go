@@ -52,8 +52,10 @@ func (s enrolService) Enrol(ctx context.Context, req *connect.Request[kwv1.Enrol
 	}
 	s.hosts.changing.Lock()
 	defer s.hosts.changing.Unlock()
-	e := enrolment{id: id, key: key, keySHA256: keySum, tokenHash: hash, now: now, ca: s.ca.newest(), verify: s.ca.VerifyHost, life: s.cfg.HostCertLife,
-		leaves: leaves, unfreeze: s.Control.Unfreeze}
+	e := enrolment{
+		id: id, key: key, keySHA256: keySum, tokenHash: hash, now: now, ca: s.ca.newest(), verify: s.ca.VerifyHost, life: s.cfg.HostCertLife,
+		leaves: leaves, unfreeze: s.Control.Unfreeze,
+	}
 	if err := s.Store.Update(ctx, e.apply); err != nil {
 		s.Log.WarnContext(ctx, "enrolment refused", "host", string(id), "err", err)
 		return nil, err

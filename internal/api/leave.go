@@ -58,7 +58,9 @@ func (e *enrolment) leave(tx store.Tx) error {
 	if old.Frozen != "" || old.Copied != "" {
 		return e.unfreeze(tx, &old, "host "+string(e.id), fmt.Sprintf("the copy is a host of its own: %s", e.id), e.now)
 	}
-	_, err = tx.AppendEvent(store.Event{At: e.now, Who: "host " + string(e.id), Kind: "host.left", Host: e.leaves,
-		What: fmt.Sprintf("a machine that had the certificate of %s is %s now", e.leaves, e.id)})
+	_, err = tx.AppendEvent(store.Event{
+		At: e.now, Who: "host " + string(e.id), Kind: "host.left", Host: e.leaves,
+		What: fmt.Sprintf("a machine that had the certificate of %s is %s now", e.leaves, e.id),
+	})
 	return err
 }

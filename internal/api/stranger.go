@@ -42,7 +42,8 @@ func (s *Server) unknown(ctx context.Context, id fleet.HostID, now time.Time) {
 	s.Log.WarnContext(ctx, "a host has a certificate of ours and is not known here", "host", id,
 		"next", "it was enrolled after the backup: enrol it again with a new token; meanwhile it counts in no budget")
 	s.background.Go(func() {
-		if err := s.record(ctx, store.Event{At: now, Who: "host " + string(id), Kind: "host.unknown", Host: id,
+		if err := s.record(ctx, store.Event{
+			At: now, Who: "host " + string(id), Kind: "host.unknown", Host: id,
 			What: fmt.Sprintf("%s has a certificate of ours and is not known here", id),
 			Why:  "it was enrolled after the backup from which this store was restored: enrol it again with a new token; meanwhile it counts in no budget",
 		}); err != nil {

@@ -45,8 +45,10 @@ func (t Target) finish() error {
 		err = t.carryOut(p, ready)
 	}
 	if err != nil {
-		return &fleet.Error{Op: "finish the restore of " + dir, Err: err,
-			Next: "mend what is named; the next start of the server, or the next restore, goes on from here"}
+		return &fleet.Error{
+			Op: "finish the restore of " + dir, Err: err,
+			Next: "mend what is named; the next start of the server, or the next restore, goes on from here",
+		}
 	}
 	return nil
 }

@@ -86,8 +86,10 @@ func Restore(ctx context.Context, to Target, file string) (Result, error) {
 	aside := "before-restore-" + to.Now.UTC().Format("20060102T150405Z")
 	if old := present(to.Dir); old != "" {
 		if !to.Force {
-			return res, &fleet.Error{Op: op, Err: fmt.Errorf("there is a control plane in it already: %s", old),
-				Next: "name an empty directory, or add --force: what is there is then moved aside, not removed"}
+			return res, &fleet.Error{
+				Op: op, Err: fmt.Errorf("there is a control plane in it already: %s", old),
+				Next: "name an empty directory, or add --force: what is there is then moved aside, not removed",
+			}
 		}
 		res.Aside = filepath.Join(to.Dir, aside)
 	}

@@ -241,8 +241,10 @@ func certificatesIn(text []byte) (ders []byte) {
 func caOf(res *kwv1.GetCAResponse) caJSON {
 	v := caJSON{Authorities: []authorityJSON{}, Hosts: int(res.GetHosts()), Ready: int(res.GetReady()), Waiting: []waitingJSON{}}
 	for _, au := range res.GetAuthorities() {
-		one := authorityJSON{Name: au.GetName(), State: au.GetState(), SHA256: au.GetSha256(), der: au.GetDer(),
-			NotAfter: wire.TimeFromProto(au.GetNotAfter()).Format("2006-01-02T15:04:05Z07:00")}
+		one := authorityJSON{
+			Name: au.GetName(), State: au.GetState(), SHA256: au.GetSha256(), der: au.GetDer(),
+			NotAfter: wire.TimeFromProto(au.GetNotAfter()).Format("2006-01-02T15:04:05Z07:00"),
+		}
 		if at := wire.TimeFromProto(au.GetRetiredAt()); !at.IsZero() {
 			one.RetiredAt = at.Format("2006-01-02T15:04:05Z07:00")
 		}

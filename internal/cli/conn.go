@@ -114,8 +114,10 @@ func (c connection) check() (base string, roots *x509.CertPool, err error) {
 		return "", nil, err
 	}
 	if c.token.value == "" {
-		return "", nil, &usageError{"no operator token is set",
-			"set " + envToken + " or --token-file, or token_file in the settings file; \"kernwave help connection\" explains"}
+		return "", nil, &usageError{
+			"no operator token is set",
+			"set " + envToken + " or --token-file, or token_file in the settings file; \"kernwave help connection\" explains",
+		}
 	}
 	if strings.ContainsFunc(c.token.value, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return "", nil, &usageError{"the token (" + c.token.from + ") holds characters that no token has", "copy it again, as one word"}
@@ -126,8 +128,10 @@ func (c connection) check() (base string, roots *x509.CertPool, err error) {
 
 func serverURL(s setting) (string, error) {
 	if s.value == "" {
-		return "", &usageError{"no control plane is set",
-			"set --server or " + envServer + ", or server in the settings file; \"kernwave help connection\" explains"}
+		return "", &usageError{
+			"no control plane is set",
+			"set --server or " + envServer + ", or server in the settings file; \"kernwave help connection\" explains",
+		}
 	}
 	raw := s.value
 	if !strings.Contains(raw, "://") {

@@ -113,8 +113,18 @@ func TestForeignTextIsMadeSafe(t *testing.T) {
 	f.Why["web-3"] = operator.Why{Host: "web-3", Why: evil, Next: evil}
 	s := startFleet(t, f)
 	for _, args := range [][]string{
-		{"hosts"}, {"host", "show", "web-1"}, {"events"}, {"incidents"}, {"incidents", "i-3"}, {"rollout", "status", "--all"},
-		{"rollout", "watch", "--until-paused"}, {"rollout", "list"}, {"budget", "list"}, {"why", "web-3"}, {"status"}, {"host", "show", evil},
+		{"hosts"},
+		{"host", "show", "web-1"},
+		{"events"},
+		{"incidents"},
+		{"incidents", "i-3"},
+		{"rollout", "status", "--all"},
+		{"rollout", "watch", "--until-paused"},
+		{"rollout", "list"},
+		{"budget", "list"},
+		{"why", "web-3"},
+		{"status"},
+		{"host", "show", evil},
 	} {
 		var out, errs bytes.Buffer
 		Run(t.Context(), args, against(s, &out, &errs))

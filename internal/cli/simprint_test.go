@@ -21,14 +21,16 @@ func aBadResult() (sim.Result, sim.Scenario) {
 	r := sim.Result{
 		Scenario: "night", Seed: 7, Hosts: 25, Virtual: 27*time.Hour + 5*time.Minute, RealSec: 1.26,
 		Rollouts: []sim.RolloutEnd{
-			{ID: "r-1", Status: "paused", Why: "db-0003 fell back", Lasted: 2 * time.Hour, Excluded: 2,
+			{
+				ID: "r-1", Status: "paused", Why: "db-0003 fell back", Lasted: 2 * time.Hour, Excluded: 2,
 				Pauses: []sim.Pause{{At: 26 * time.Hour, Why: "db-0003 fell back", After: 95 * time.Second}},
 				Stages: []sim.StageEnd{
 					{Name: "canaries", Hosts: 2, Committed: 1, Harmed: 1, Began: 2 * time.Minute, Ended: 10 * time.Minute},
 					{Name: "wave 1 (25 %)", Hosts: 5, Began: 11 * time.Minute},
 					{Name: "wave 2 (100 %)", Hosts: 18},
 				},
-				Types: []sim.TypeEnd{{Name: "web", Hosts: 20, Committed: 1, Approved: true}, {Name: "db", Hosts: 5, Harmed: 2, LeftOut: true}}},
+				Types: []sim.TypeEnd{{Name: "web", Hosts: 20, Committed: 1, Approved: true}, {Name: "db", Hosts: 5, Harmed: 2, LeftOut: true}},
+			},
 			{Refused: "another rollout has those hosts"},
 		},
 		Harmed: []sim.Harm{

@@ -50,9 +50,11 @@ func (l *lineWatch) close(watched, time.Time) error { return nil }
 // firstLines say how a rollout stands when one begins to watch.
 func firstLines(r operator.Rollout) []string {
 	committed, total := progressOf(r)
-	lines := []string{fmt.Sprintf("rollout %s: kernel %s, %d of %s committed",
-		r.ID, r.Kernel.ID, committed, count(total, "host")),
-		"rollout " + r.ID + " is " + statusText(r)}
+	lines := []string{
+		fmt.Sprintf("rollout %s: kernel %s, %d of %s committed",
+			r.ID, r.Kernel.ID, committed, count(total, "host")),
+		"rollout " + r.ID + " is " + statusText(r),
+	}
 	for _, st := range r.Stages {
 		lines = append(lines, stageChange(operator.Stage{}, st)...)
 	}

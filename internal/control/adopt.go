@@ -150,8 +150,10 @@ func (ch *change) rebuildHost(c *Control, r store.Reader, h fleet.Host, rep flee
 	}
 	ch.adopt = took.ops
 	ch.events = append(ch.events, took.events...)
-	ch.events = append(ch.events, store.Event{Who: "host " + string(h.ID), Kind: "host.journal-told", Host: h.ID,
-		What: fmt.Sprintf("told %d operations, of which %d were news", len(told), len(took.ops))})
+	ch.events = append(ch.events, store.Event{
+		Who: "host " + string(h.ID), Kind: "host.journal-told", Host: h.ID,
+		What: fmt.Sprintf("told %d operations, of which %d were news", len(told), len(took.ops)),
+	})
 	ch.host.JournalTold, ch.hostNew = c.cfg.From.Incarnation, true
 	ch.op = newestOpen(rep.Operation, rows, took.ops)
 	return nil
@@ -299,8 +301,10 @@ func (ch change) writeAdopted(tx store.Tx, now time.Time) error {
 			o.r.State.Held = map[fleet.HostID]string{}
 		}
 		o.r.State.Held[ch.host.ID] = hd.why
-		if err := errors.Join(o.saveAs(row.Open), w.event(store.Event{Kind: "host.held", Rollout: row.ID, Host: ch.host.ID,
-			What: fmt.Sprintf("%s is not offered %s again without a person", ch.host.ID, o.r.Plan.Kernel.Release), Why: hd.why})); err != nil {
+		if err := errors.Join(o.saveAs(row.Open), w.event(store.Event{
+			Kind: "host.held", Rollout: row.ID, Host: ch.host.ID,
+			What: fmt.Sprintf("%s is not offered %s again without a person", ch.host.ID, o.r.Plan.Kernel.Release), Why: hd.why,
+		})); err != nil {
 			return err
 		}
 	}

@@ -71,8 +71,10 @@ func TestRollbackWithNobodyToBringBack(t *testing.T) {
 func (h *house) addKernel(id fleet.KernelID, release string) {
 	h.t.Helper()
 	if err := h.st.Update(h.t.Context(), func(tx store.Tx) error {
-		return tx.AddKernel(fleet.Kernel{ID: id, Version: "1", Release: release, Family: "debian", Arch: "amd64",
-			Flavour: "cloud-amd64", Packages: []fleet.Package{{Name: "linux-image", SHA256: string(id), Size: 1}}})
+		return tx.AddKernel(fleet.Kernel{
+			ID: id, Version: "1", Release: release, Family: "debian", Arch: "amd64",
+			Flavour: "cloud-amd64", Packages: []fleet.Package{{Name: "linux-image", SHA256: string(id), Size: 1}},
+		})
 	}); err != nil {
 		h.t.Fatal(err)
 	}
@@ -191,8 +193,10 @@ func TestAnswerHoldsNoDeadGrant(t *testing.T) {
 	ask := func(now time.Time) fleet.DesiredOperation {
 		t.Helper()
 		f := s.facts()
-		d, err := h.c.CheckIn(t.Context(), fleet.Report{Host: s.id, FactsHash: f.Hash(), Operation: s.op,
-			Now: fleet.HostState{BootID: "h0-1", Release: s.release, NotInServiceWhy: "in an operation"}}, now)
+		d, err := h.c.CheckIn(t.Context(), fleet.Report{
+			Host: s.id, FactsHash: f.Hash(), Operation: s.op,
+			Now: fleet.HostState{BootID: "h0-1", Release: s.release, NotInServiceWhy: "in an operation"},
+		}, now)
 		if err != nil || d.Operation == nil {
 			t.Fatalf("%+v, %v", d, err)
 		}
@@ -240,8 +244,10 @@ func TestStrangePhases(t *testing.T) {
 			was.Phase = fleet.PhaseDraining
 			s.down = true
 			f := s.facts()
-			if _, err := h.c.CheckIn(t.Context(), fleet.Report{Host: s.id, FactsHash: f.Hash(), Operation: c.say(&was),
-				Now: fleet.HostState{BootID: fmt.Sprint(s.id, "-1"), Release: s.release, InService: true}}, h.now); err != nil {
+			if _, err := h.c.CheckIn(t.Context(), fleet.Report{
+				Host: s.id, FactsHash: f.Hash(), Operation: c.say(&was),
+				Now: fleet.HostState{BootID: fmt.Sprint(s.id, "-1"), Release: s.release, InService: true},
+			}, h.now); err != nil {
 				t.Fatal(err)
 			}
 			h.run(5*time.Second, nil)
@@ -295,8 +301,10 @@ func TestApprovalsThatDoNotCount(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			_, err = tx.AppendApproval(store.Approval{Kernel: k.ID, Checksum: k.Checksum(), Type: fleet.TypeOf(*h.hosts[0].facts()).ID,
-				TypeKeyVersion: version, At: h.now, Until: until, Evidence: "trial passed", By: "test"})
+			_, err = tx.AppendApproval(store.Approval{
+				Kernel: k.ID, Checksum: k.Checksum(), Type: fleet.TypeOf(*h.hosts[0].facts()).ID,
+				TypeKeyVersion: version, At: h.now, Until: until, Evidence: "trial passed", By: "test",
+			})
 			return err
 		}); err != nil {
 			t.Fatal(err)

@@ -31,8 +31,10 @@ func TestAnAgentRestartedAfterItsYesAsksAgain(t *testing.T) {
 		op := *s.op
 		op.Phase, op.FromBootID = fleet.PhaseRebooting, "h0-1"
 		s.seq++
-		d, err := h.c.CheckIn(t.Context(), fleet.Report{Host: s.id, Seq: s.seq, Answered: s.answered, FactsHash: f.Hash(), Facts: f, Operation: &op,
-			Now: fleet.HostState{BootID: boot, Release: s.release, NotInServiceWhy: "in an operation"}}, h.now)
+		d, err := h.c.CheckIn(t.Context(), fleet.Report{
+			Host: s.id, Seq: s.seq, Answered: s.answered, FactsHash: f.Hash(), Facts: f, Operation: &op,
+			Now: fleet.HostState{BootID: boot, Release: s.release, NotInServiceWhy: "in an operation"},
+		}, h.now)
 		if err != nil {
 			t.Fatal(err)
 		}

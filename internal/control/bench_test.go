@@ -44,8 +44,10 @@ func benchFleet(b *testing.B) (c *Control, now time.Time, waiting, granted fleet
 			b.Fatal(err)
 		}
 	}
-	k := fleet.Kernel{ID: "new", Version: "6.12.117-1", Release: newRelease, Family: "debian", Arch: "amd64",
-		Flavour: "cloud-amd64", Packages: []fleet.Package{{Name: "linux-image", SHA256: "ab", Size: 1}}}
+	k := fleet.Kernel{
+		ID: "new", Version: "6.12.117-1", Release: newRelease, Family: "debian", Arch: "amd64",
+		Flavour: "cloud-amd64", Packages: []fleet.Package{{Name: "linux-image", SHA256: "ab", Size: 1}},
+	}
 	update(func(tx store.Tx) error {
 		for i := range benchHosts {
 			h := benchHost(i, now)
@@ -79,15 +81,21 @@ func benchFleet(b *testing.B) (c *Control, now time.Time, waiting, granted fleet
 			return err
 		}
 		for i, h := range r.Hosts[:benchHosts/2+rollout.PrepareAhead] {
-			op := fleet.Operation{ID: fleet.OperationID(fmt.Sprint("o-", i)), Host: h.ID, Kind: fleet.KindUpdate, Kernel: k.ID, Release: k.Release, Owner: r.ID,
+			op := fleet.Operation{
+				ID: fleet.OperationID(fmt.Sprint("o-", i)), Host: h.ID, Kind: fleet.KindUpdate, Kernel: k.ID, Release: k.Release, Owner: r.ID,
 				Stage: h.Stage, Phase: fleet.PhaseCommitted, FromRelease: oldRelease, FromBootID: "b7a4b1d2-0a8e-4d53-9f62-0d7f4b1f5f1e",
-				CreatedAt: now, PhaseSince: now, Trial: &fleet.Trial{BootID: "0c1c5f1b-7a3f-4f57-a1a1-6d1f8f1f0b11", Release: k.Release, BootSec: 21.5,
-					Checks: []fleet.Check{{Name: "kernel", Passed: true}, {Name: "system", Passed: true}, {Name: "network", Passed: true}, {Name: "http", Passed: true, Sec: 0.2}}}}
+				CreatedAt: now, PhaseSince: now, Trial: &fleet.Trial{
+					BootID: "0c1c5f1b-7a3f-4f57-a1a1-6d1f8f1f0b11", Release: k.Release, BootSec: 21.5,
+					Checks: []fleet.Check{{Name: "kernel", Passed: true}, {Name: "system", Passed: true}, {Name: "network", Passed: true}, {Name: "http", Passed: true, Sec: 0.2}},
+				},
+			}
 			if i >= benchHosts/2 {
 				op.Phase, op.Trial = fleet.PhasePrepared, nil
 				granted = waiting
-				waiting = fleet.Report{Host: h.ID, FactsHash: "x", Operation: &fleet.OperationReport{ID: op.ID, Kind: op.Kind, Kernel: op.Kernel,
-					Release: op.Release, Phase: op.Phase, FromRelease: op.FromRelease, FromBootID: op.FromBootID}}
+				waiting = fleet.Report{Host: h.ID, FactsHash: "x", Operation: &fleet.OperationReport{
+					ID: op.ID, Kind: op.Kind, Kernel: op.Kernel,
+					Release: op.Release, Phase: op.Phase, FromRelease: op.FromRelease, FromBootID: op.FromBootID,
+				}}
 			}
 			if err := tx.PutOperation(op); err != nil {
 				return err
@@ -111,8 +119,10 @@ func benchHost(i int, now time.Time) fleet.Host {
 		Hardware: fleet.Hardware{Vendor: "Dell Inc.", Model: fmt.Sprint("PowerEdge R", 600+i%10), Serial: fmt.Sprint("SN", i), BIOSVersion: "2.12.4"},
 		CPU:      fleet.CPU{Model: "Intel(R) Xeon(R) Gold 6338 CPU @ 2.00GHz", Cores: 128, Microcode: "0xd0003b9"}, MemoryBytes: 1 << 38,
 		OS: fleet.OS{ID: "debian", Version: "12", Codename: "bookworm", Family: "debian"}, Arch: "amd64",
-		Kernel: fleet.Running{Release: oldRelease, Version: "#1 SMP PREEMPT_DYNAMIC Debian 6.12.111-1", Flavour: "cloud-amd64", BuildID: "4f1c0f9a7a2b5d6e",
-			Cmdline: "BOOT_IMAGE=/boot/vmlinuz root=UUID=5b0c1f7e ro quiet"},
+		Kernel: fleet.Running{
+			Release: oldRelease, Version: "#1 SMP PREEMPT_DYNAMIC Debian 6.12.111-1", Flavour: "cloud-amd64", BuildID: "4f1c0f9a7a2b5d6e",
+			Cmdline: "BOOT_IMAGE=/boot/vmlinuz root=UUID=5b0c1f7e ro quiet",
+		},
 		Boot:      fleet.Boot{Loader: "grub", Firmware: "bios", OneShot: fleet.OneShotProven, Default: oldRelease, Installed: []string{oldRelease, newRelease}},
 		MachineID: fmt.Sprintf("%032x", i), AgentVersion: "0.1.0", Labels: fleet.Labels{"workload": "web", "rack": fmt.Sprint("r", i%100), "datacenter": "fra1"},
 	}
@@ -120,8 +130,10 @@ func benchHost(i int, now time.Time) fleet.Host {
 		f.Disks = append(f.Disks, fleet.Disk{Name: fmt.Sprintf("nvme%dn1", n), Model: "SAMSUNG MZQL23T8HCLS-00A07", Driver: "nvme", Firmware: "GDC5602Q", SizeBytes: 3840755982336})
 		f.NICs = append(f.NICs, fleet.NIC{Name: fmt.Sprint("eth", n), MAC: fmt.Sprintf("52:54:00:00:%02x:%02x", n, i%256), Driver: "mlx5_core", Firmware: "16.35.3006"})
 	}
-	return fleet.Host{ID: fleet.HostID(fmt.Sprintf("host-%05d", i)), Status: fleet.StatusActive, EnrolledAt: now, Facts: f, FactsHash: f.Hash(), Type: fleet.TypeOf(f),
-		Now: fleet.HostState{BootID: "b7a4b1d2-0a8e-4d53-9f62-0d7f4b1f5f1e", Release: oldRelease, InService: true}}
+	return fleet.Host{
+		ID: fleet.HostID(fmt.Sprintf("host-%05d", i)), Status: fleet.StatusActive, EnrolledAt: now, Facts: f, FactsHash: f.Hash(), Type: fleet.TypeOf(f),
+		Now: fleet.HostState{BootID: "b7a4b1d2-0a8e-4d53-9f62-0d7f4b1f5f1e", Release: oldRelease, InService: true},
+	}
 }
 
 func BenchmarkTick(b *testing.B) {

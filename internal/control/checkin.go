@@ -230,8 +230,10 @@ func (ch *change) notice(before fleet.Host, rep fleet.Report) {
 		ch.events = append(ch.events, ev)
 	}
 	if before.FactsHash != "" && before.Type.ID != ch.host.Type.ID {
-		ch.events = append(ch.events, store.Event{Who: who, Kind: "host.type", Host: id,
-			What: fmt.Sprintf("is of type %s now, it was %s", ch.host.Type.ID, before.Type.ID), Why: ch.host.Type.String()})
+		ch.events = append(ch.events, store.Event{
+			Who: who, Kind: "host.type", Host: id,
+			What: fmt.Sprintf("is of type %s now, it was %s", ch.host.Type.ID, before.Type.ID), Why: ch.host.Type.String(),
+		})
 	}
 	if before.Now.Parked != rep.Now.Parked && rep.Now.Parked != "" {
 		ch.events = append(ch.events, store.Event{Who: who, Kind: "host.parked", Host: id, What: "its agent refuses every operation", Why: rep.Now.Parked})
@@ -255,8 +257,10 @@ func (ch change) write(tx store.Tx, now time.Time) error {
 		if err := tx.PutOperation(*op); err != nil {
 			return err
 		}
-		ev := store.Event{At: now, Who: "host " + string(op.Host), Kind: "operation." + string(op.Phase), Rollout: op.Owner,
-			Host: op.Host, Operation: op.ID, What: fmt.Sprintf("%s: %s", op.Host, op.Phase)}
+		ev := store.Event{
+			At: now, Who: "host " + string(op.Host), Kind: "operation." + string(op.Phase), Rollout: op.Owner,
+			Host: op.Host, Operation: op.ID, What: fmt.Sprintf("%s: %s", op.Host, op.Phase),
+		}
 		if op.Problem != nil {
 			ev.Why = op.Problem.What
 		}
@@ -296,8 +300,10 @@ func (c *Control) desired(r store.Reader, ch change, rep fleet.Report, now time.
 	if err != nil {
 		return d, err
 	}
-	want := fleet.DesiredOperation{ID: op.ID, Kind: op.Kind, Kernel: k, Word: op.Word, WordWhy: op.WordWhy,
-		Owner: op.Owner, Stage: op.Stage}
+	want := fleet.DesiredOperation{
+		ID: op.ID, Kind: op.Kind, Kernel: k, Word: op.Word, WordWhy: op.WordWhy,
+		Owner: op.Owner, Stage: op.Stage,
+	}
 	if want.TrialDeadline, err = c.trialDeadline(r, op.Owner); err != nil {
 		return d, err
 	}
@@ -332,8 +338,10 @@ func (c *Control) liveGrant(r store.Reader, op fleet.Operation, now time.Time) (
 func kernelOf(r store.Reader, op fleet.Operation, h fleet.Host) (fleet.Kernel, error) {
 	k, err := r.Kernel(op.Kernel)
 	if errors.Is(err, store.ErrNotFound) {
-		return fleet.Kernel{ID: op.Kernel, Release: op.Release,
-			Family: h.Facts.OS.Family, Arch: h.Facts.Arch, Flavour: h.Facts.Kernel.Flavour}, nil
+		return fleet.Kernel{
+			ID: op.Kernel, Release: op.Release,
+			Family: h.Facts.OS.Family, Arch: h.Facts.Arch, Flavour: h.Facts.Kernel.Flavour,
+		}, nil
 	}
 	return k, err
 }

@@ -227,8 +227,10 @@ func TestTakeOver(t *testing.T) {
 		{name: "fell back, then committed", told: []fleet.OperationReport{said("n", fleet.PhaseFellBack, fleet.CauseNotBooted), said("m", fleet.PhaseCommitted, "")}, want: "n fell-back, m committed"},
 		{name: "told twice", told: []fleet.OperationReport{said("n", fleet.PhaseCommitted, ""), said("n", fleet.PhaseTrial, "")}, want: "n committed"},
 		{name: "a phase of the future", told: []fleet.OperationReport{said("n", "pondering", "")}},
-		{name: "one known ended, one unknown open", told: []fleet.OperationReport{said("o", fleet.PhaseCommitted, ""), said("n", fleet.PhaseTrial, "")},
-			rows: []fleet.Operation{row("o", fleet.PhaseDraining), row("before", fleet.PhaseCommitted)}, want: "o committed, n trial revert"},
+		{
+			name: "one known ended, one unknown open", told: []fleet.OperationReport{said("o", fleet.PhaseCommitted, ""), said("n", fleet.PhaseTrial, "")},
+			rows: []fleet.Operation{row("o", fleet.PhaseDraining), row("before", fleet.PhaseCommitted)}, want: "o committed, n trial revert",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			took := takeOver("h", c.told, c.rows, func(fleet.OperationReport) string { return "r-1" }, now)

@@ -162,12 +162,18 @@ func (o *openRollout) choices(a rollout.Anomaly) []store.Choice {
 	cs := []store.Choice{
 		{What: "stop here: hosts in trial go back, committed ones stay", Command: "kernwave rollout abort " + id},
 		{What: "bring the previous kernel back to every host that has committed", Command: "kernwave rollout rollback " + id},
-		{What: fmt.Sprintf("go on without hosts of type %s", a.Type),
-			Command: fmt.Sprintf("kernwave rollout leave-out %s %s --why … && kernwave rollout resume %s", id, a.Type, id)},
-		{What: fmt.Sprintf("the kernel is not to blame: give up on %s alone and go on", a.Host),
-			Command: fmt.Sprintf("kernwave rollout skip %s %s --why … && kernwave rollout resume %s", id, a.Host, id)},
-		{What: fmt.Sprintf("offer the kernel to %s once more", a.Host),
-			Command: fmt.Sprintf("kernwave rollout retry %s %s && kernwave rollout resume %s", id, a.Host, id)},
+		{
+			What:    fmt.Sprintf("go on without hosts of type %s", a.Type),
+			Command: fmt.Sprintf("kernwave rollout leave-out %s %s --why … && kernwave rollout resume %s", id, a.Type, id),
+		},
+		{
+			What:    fmt.Sprintf("the kernel is not to blame: give up on %s alone and go on", a.Host),
+			Command: fmt.Sprintf("kernwave rollout skip %s %s --why … && kernwave rollout resume %s", id, a.Host, id),
+		},
+		{
+			What:    fmt.Sprintf("offer the kernel to %s once more", a.Host),
+			Command: fmt.Sprintf("kernwave rollout retry %s %s && kernwave rollout resume %s", id, a.Host, id),
+		},
 	}
 	if a.Problem.Next != "" {
 		cs = append([]store.Choice{{What: a.Problem.Next}}, cs...)

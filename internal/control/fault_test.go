@@ -201,7 +201,8 @@ type faultCase struct {
 }
 
 var faultCases = []faultCase{
-	{name: "a rollout begins", least: 5, prepare: func(t *testing.T) prepared { return quiet(t).keep("") },
+	{
+		name: "a rollout begins", least: 5, prepare: func(t *testing.T) prepared { return quiet(t).keep("") },
 		do: func(h *house, _ prepared) error {
 			soak := time.Second
 			_, err := h.c.StartRollout(h.t.Context(), "ada", operator.RolloutSpec{Kernel: "new", Soak: &soak}, "key", h.now)
@@ -217,9 +218,12 @@ var faultCases = []faultCase{
 				h.t.Errorf("%d rollouts, %v", len(all), err)
 			}
 			done(h, prepared{rollout: r.ID})
-		}},
-	{name: "a tick wants operations", least: 5, prepare: func(t *testing.T) prepared { h := quiet(t); return h.keep(begun(h)) },
-		heard: 2, do: tickNow, settle: done},
+		},
+	},
+	{
+		name: "a tick wants operations", least: 5, prepare: func(t *testing.T) prepared { h := quiet(t); return h.keep(begun(h)) },
+		heard: 2, do: tickNow, settle: done,
+	},
 	{name: "a check-in says something new", least: 3, prepare: func(t *testing.T) prepared {
 		h := quiet(t)
 		id := begun(h)

@@ -75,24 +75,32 @@ func (ch *change) distrust(r store.Reader, h fleet.Host, now time.Time) error {
 	if h.Frozen == "" {
 		return nil
 	}
-	ch.events = append(ch.events, store.Event{Who: "control", Kind: "host.frozen", Host: h.ID,
-		What: fmt.Sprintf("%s is frozen: no grant, no confirmation, no new operation", h.ID), Why: h.Frozen})
+	ch.events = append(ch.events, store.Event{
+		Who: "control", Kind: "host.frozen", Host: h.ID,
+		What: fmt.Sprintf("%s is frozen: no grant, no confirmation, no new operation", h.ID), Why: h.Frozen,
+	})
 	in := store.Incident{
 		At: now, Type: h.Type.ID, Hosts: []fleet.HostID{h.ID}, Saw: fmt.Sprintf("%s: %s", h.ID, h.Frozen),
 		Expected: "one machine under one certificate", Evidence: evidence(h.Lineage),
 		Choices: []store.Choice{
-			{What: "make the copy a host of its own: create a token, and on the copy enrol it under another name, with a new key",
-				Command: fmt.Sprintf("kernwave token create, then on the copy: kernwave-agent enrol --anew --name %s-copy", h.ID)},
-			{What: "or enrol the right machine anew under this name, which locks the other one out",
-				Command: "kernwave token create, then on the right machine: kernwave-agent enrol --anew"},
+			{
+				What:    "make the copy a host of its own: create a token, and on the copy enrol it under another name, with a new key",
+				Command: fmt.Sprintf("kernwave token create, then on the copy: kernwave-agent enrol --anew --name %s-copy", h.ID),
+			},
+			{
+				What:    "or enrol the right machine anew under this name, which locks the other one out",
+				Command: "kernwave token create, then on the right machine: kernwave-agent enrol --anew",
+			},
 			{What: "or, if the other machine is gone for good", Command: fmt.Sprintf("kernwave host unfreeze %s --why …", h.ID)},
 		},
 	}
 	if op := ch.op; op != nil {
 		in.Rollout, in.Kernel = op.Owner, op.Kernel
 		known := op.Problem != nil
-		op.Problem = &fleet.Problem{Cause: fleet.CauseClone, What: h.Frozen, Expected: "one machine under one certificate",
-			Evidence: evidence(h.Lineage), Next: unfreezeNext(h.ID)}
+		op.Problem = &fleet.Problem{
+			Cause: fleet.CauseClone, What: h.Frozen, Expected: "one machine under one certificate",
+			Evidence: evidence(h.Lineage), Next: unfreezeNext(h.ID),
+		}
 		ch.opNew = true
 		if !known {
 			return nil // the rollout that owns it makes an incident of it
@@ -155,8 +163,10 @@ func (ch change) openIncident(tx store.Tx, now time.Time) error {
 	}
 	in := *ch.incident
 	in.ID = id
-	_, err = tx.AppendEvent(store.Event{At: now, Who: "control", Kind: "incident.opened", Host: ch.host.ID,
-		Rollout: in.Rollout, What: fmt.Sprintf("%s: %s", id, in.Saw), Why: in.Expected})
+	_, err = tx.AppendEvent(store.Event{
+		At: now, Who: "control", Kind: "incident.opened", Host: ch.host.ID,
+		Rollout: in.Rollout, What: fmt.Sprintf("%s: %s", id, in.Saw), Why: in.Expected,
+	})
 	return errors.Join(err, tx.PutIncident(in))
 }
 
@@ -203,8 +213,10 @@ func (c *Control) Unfreeze(tx store.Tx, h *fleet.Host, who, why string, now time
 			return fmt.Errorf("close incident %s: %w", in.ID, err)
 		}
 	}
-	_, err = tx.AppendEvent(store.Event{At: now, Who: who, Kind: "host.unfrozen", Host: h.ID,
-		What: fmt.Sprintf("%s is one machine again", h.ID), Why: why})
+	_, err = tx.AppendEvent(store.Event{
+		At: now, Who: who, Kind: "host.unfrozen", Host: h.ID,
+		What: fmt.Sprintf("%s is one machine again", h.ID), Why: why,
+	})
 	return errors.Join(err, tx.PutHost(*h))
 }
 
@@ -224,8 +236,10 @@ func (c *Control) keepAway(ctx context.Context, rep fleet.Report, now time.Time)
 				return err
 			}
 			h.Copied = rep.Copied
-			_, err = tx.AppendEvent(store.Event{At: now, Who: "host " + string(h.ID), Kind: "host.copied", Host: h.ID,
-				What: fmt.Sprintf("a machine with a copy of the state of %s keeps away", h.ID), Why: rep.Copied})
+			_, err = tx.AppendEvent(store.Event{
+				At: now, Who: "host " + string(h.ID), Kind: "host.copied", Host: h.ID,
+				What: fmt.Sprintf("a machine with a copy of the state of %s keeps away", h.ID), Why: rep.Copied,
+			})
 			return errors.Join(err, tx.PutHost(h))
 		})
 	}

@@ -26,8 +26,10 @@ func FuzzCheckIn(f *testing.F) {
 		f.Add(b)
 	}
 	for _, p := range fleet.Phases() {
-		seed(fleet.Report{Now: fleet.HostState{BootID: "b", Release: newRelease, InService: true},
-			Operation: &fleet.OperationReport{ID: "o-1", Phase: p, Release: newRelease, Trial: &fleet.Trial{Release: newRelease}}})
+		seed(fleet.Report{
+			Now:       fleet.HostState{BootID: "b", Release: newRelease, InService: true},
+			Operation: &fleet.OperationReport{ID: "o-1", Phase: p, Release: newRelease, Trial: &fleet.Trial{Release: newRelease}},
+		})
 	}
 	seed(fleet.Report{Facts: &fleet.Facts{Arch: "amd64"}, FactsHash: "x", Operation: &fleet.OperationReport{ID: "o-of-nobody", Phase: "dancing"}})
 	f.Fuzz(func(t *testing.T, b []byte) {

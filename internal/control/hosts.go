@@ -115,8 +115,10 @@ func (c *Control) SetHostStatus(ctx context.Context, who string, id fleet.HostID
 		if err := tx.PutHost(h); err != nil {
 			return err
 		}
-		_, err = tx.AppendEvent(store.Event{At: now, Who: who, Kind: "host." + string(s), Host: id,
-			What: fmt.Sprintf("%s is %s, it was %s", id, s, before), Why: why})
+		_, err = tx.AppendEvent(store.Event{
+			At: now, Who: who, Kind: "host." + string(s), Host: id,
+			What: fmt.Sprintf("%s is %s, it was %s", id, s, before), Why: why,
+		})
 		return err
 	})
 	if err != nil {

@@ -54,8 +54,10 @@ type operations struct {
 }
 
 func newIndex(c *Control) *index {
-	return &index{c: c, odd: map[fleet.HostID]bool{}, unheard: map[fleet.HostID]bool{},
-		open: map[fleet.HostID][]*store.Numbered[fleet.Operation]{}, rollouts: map[string]*tracked{}}
+	return &index{
+		c: c, odd: map[fleet.HostID]bool{}, unheard: map[fleet.HostID]bool{},
+		open: map[fleet.HostID][]*store.Numbered[fleet.Operation]{}, rollouts: map[string]*tracked{},
+	}
 }
 
 // follow brings x to h.

@@ -149,8 +149,10 @@ func putAny(rt *rapid.T, tx store.Tx) error {
 		}
 		return tx.PutHost(h)
 	case "operation":
-		op := fleet.Operation{ID: fleet.OperationID(pick("operation", "o-1", "o-2", "o-3", "o-4", "o-5")), Host: id, Owner: pick("owner", "r-1", "r-2", "lost"),
-			Phase: rapid.SampledFrom(fleet.Phases()).Draw(rt, "phase"), Stage: rapid.IntRange(-1, 1).Draw(rt, "stage")}
+		op := fleet.Operation{
+			ID: fleet.OperationID(pick("operation", "o-1", "o-2", "o-3", "o-4", "o-5")), Host: id, Owner: pick("owner", "r-1", "r-2", "lost"),
+			Phase: rapid.SampledFrom(fleet.Phases()).Draw(rt, "phase"), Stage: rapid.IntRange(-1, 1).Draw(rt, "stage"),
+		}
 		if yes("problem") {
 			op.Problem = &fleet.Problem{Cause: fleet.CauseCheck, What: "it is bad"}
 		}

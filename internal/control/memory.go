@@ -65,30 +65,54 @@ func (m inMemory) Operation(id fleet.OperationID) (op fleet.Operation, err error
 	return op, errNotInMemory
 }
 
-func (inMemory) Epoch() (v fleet.Incarnation, err error)                 { return v, errNotInMemory }
-func (inMemory) Hosts() (v []fleet.Host, err error)                      { return v, errNotInMemory }
-func (inMemory) HostsByStatus(fleet.Status) (v []fleet.Host, err error)  { return v, errNotInMemory }
-func (inMemory) LastSeen() (v map[fleet.HostID]time.Time, err error)     { return v, errNotInMemory }
-func (inMemory) Kernel(fleet.KernelID) (v fleet.Kernel, err error)       { return v, errNotInMemory }
-func (inMemory) Kernels() (v []fleet.Kernel, err error)                  { return v, errNotInMemory }
-func (inMemory) Rollout(string) (v store.Rollout, err error)             { return v, errNotInMemory }
-func (inMemory) Rollouts() (v []store.Rollout, err error)                { return v, errNotInMemory }
-func (inMemory) OpenRollouts() (v []store.Rollout, err error)            { return v, errNotInMemory }
-func (inMemory) OpenOperations() (v []fleet.Operation, err error)        { return v, errNotInMemory }
-func (inMemory) OperationsOf(string) (v []fleet.Operation, err error)    { return v, errNotInMemory }
-func (inMemory) Grant(fleet.GrantID) (v store.Grant, err error)          { return v, errNotInMemory }
-func (inMemory) LiveGrants() (v []store.Grant, err error)                { return v, errNotInMemory }
+func (inMemory) Epoch() (v fleet.Incarnation, err error) { return v, errNotInMemory }
+
+func (inMemory) Hosts() (v []fleet.Host, err error) { return v, errNotInMemory }
+
+func (inMemory) HostsByStatus(fleet.Status) (v []fleet.Host, err error) { return v, errNotInMemory }
+
+func (inMemory) LastSeen() (v map[fleet.HostID]time.Time, err error) { return v, errNotInMemory }
+
+func (inMemory) Kernel(fleet.KernelID) (v fleet.Kernel, err error) { return v, errNotInMemory }
+
+func (inMemory) Kernels() (v []fleet.Kernel, err error) { return v, errNotInMemory }
+
+func (inMemory) Rollout(string) (v store.Rollout, err error) { return v, errNotInMemory }
+
+func (inMemory) Rollouts() (v []store.Rollout, err error) { return v, errNotInMemory }
+
+func (inMemory) OpenRollouts() (v []store.Rollout, err error) { return v, errNotInMemory }
+
+func (inMemory) OpenOperations() (v []fleet.Operation, err error) { return v, errNotInMemory }
+
+func (inMemory) OperationsOf(string) (v []fleet.Operation, err error) { return v, errNotInMemory }
+
+func (inMemory) Grant(fleet.GrantID) (v store.Grant, err error) { return v, errNotInMemory }
+
+func (inMemory) LiveGrants() (v []store.Grant, err error) { return v, errNotInMemory }
+
 func (inMemory) GrantsOf(fleet.OperationID) (v []store.Grant, err error) { return v, errNotInMemory }
-func (inMemory) Approvals(string) (v []store.Approval, err error)        { return v, errNotInMemory }
-func (inMemory) Incident(string) (v store.Incident, err error)           { return v, errNotInMemory }
-func (inMemory) Incidents(bool) (v []store.Incident, err error)          { return v, errNotInMemory }
-func (inMemory) Events(store.EventQuery) (v []store.Event, err error)    { return v, errNotInMemory }
-func (inMemory) Budgets() (v []store.Budget, err error)                  { return v, errNotInMemory }
-func (inMemory) EnrolToken(string) (v store.EnrolToken, err error)       { return v, errNotInMemory }
-func (inMemory) EnrolTokens() (v []store.EnrolToken, err error)          { return v, errNotInMemory }
-func (inMemory) Operator(string) (v store.Operator, err error)           { return v, errNotInMemory }
-func (inMemory) Operators() (v []store.Operator, err error)              { return v, errNotInMemory }
-func (inMemory) Certificate(string) (v store.Certificate, err error)     { return v, errNotInMemory }
+
+func (inMemory) Approvals(string) (v []store.Approval, err error) { return v, errNotInMemory }
+
+func (inMemory) Incident(string) (v store.Incident, err error) { return v, errNotInMemory }
+
+func (inMemory) Incidents(bool) (v []store.Incident, err error) { return v, errNotInMemory }
+
+func (inMemory) Events(store.EventQuery) (v []store.Event, err error) { return v, errNotInMemory }
+
+func (inMemory) Budgets() (v []store.Budget, err error) { return v, errNotInMemory }
+
+func (inMemory) EnrolToken(string) (v store.EnrolToken, err error) { return v, errNotInMemory }
+
+func (inMemory) EnrolTokens() (v []store.EnrolToken, err error) { return v, errNotInMemory }
+
+func (inMemory) Operator(string) (v store.Operator, err error) { return v, errNotInMemory }
+
+func (inMemory) Operators() (v []store.Operator, err error) { return v, errNotInMemory }
+
+func (inMemory) Certificate(string) (v store.Certificate, err error) { return v, errNotInMemory }
+
 func (inMemory) CertificatesOf(fleet.HostID) (v []store.Certificate, err error) {
 	return v, errNotInMemory
 }

@@ -43,8 +43,10 @@ func (m *machine) clone() *machine { c := *m; return &c }
 func (m *machine) say() fleet.Desired {
 	m.h.t.Helper()
 	f := m.facts
-	m.last = fleet.Report{Host: m.id, FactsHash: f.Hash(), Facts: &f, Operation: m.op, Seq: uint64(m.h.now.Sub(m.up)), Answered: m.answered,
-		Now: fleet.HostState{BootID: m.boot, Release: oldRelease, InService: true}}
+	m.last = fleet.Report{
+		Host: m.id, FactsHash: f.Hash(), Facts: &f, Operation: m.op, Seq: uint64(m.h.now.Sub(m.up)), Answered: m.answered,
+		Now: fleet.HostState{BootID: m.boot, Release: oldRelease, InService: true},
+	}
 	d := m.h.send(m.last)
 	m.answered = d.Answer
 	m.h.now = m.h.now.Add(time.Second)

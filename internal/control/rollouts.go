@@ -44,8 +44,10 @@ func (c *Control) plan(r store.Reader, who string, asked operator.RolloutSpec, i
 	}
 	k, err := r.Kernel(spec.Kernel)
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, operator.Refuse(operator.ErrNotFound, &fleet.Error{Op: op, Err: fmt.Errorf("there is no kernel %q", spec.Kernel),
-			Next: "see kernwave kernel list, or add it with: kernwave kernel add FILE.deb"})
+		return nil, operator.Refuse(operator.ErrNotFound, &fleet.Error{
+			Op: op, Err: fmt.Errorf("there is no kernel %q", spec.Kernel),
+			Next: "see kernwave kernel list, or add it with: kernwave kernel add FILE.deb",
+		})
 	}
 	if err != nil {
 		return nil, err
@@ -164,10 +166,14 @@ func (o *openRollout) insert() error {
 	}
 	p := o.r.Plan
 	return errors.Join(
-		o.w.event(store.Event{Who: o.row.CreatedBy, Kind: "rollout.started", Rollout: o.row.ID, Why: o.r.Spec.Note,
-			What: fmt.Sprintf("%s: %s to %d hosts of %d types, %d excluded", o.row.ID, p.Kernel.Release, len(p.Hosts), len(p.Types), len(p.Excluded))}),
-		o.w.event(store.Event{Kind: "stage.began", Rollout: o.row.ID,
-			What: fmt.Sprintf("canary run %s begins", o.canaryRun()), Why: fmt.Sprintf("%d canaries", p.Stages[0].Adds)}),
+		o.w.event(store.Event{
+			Who: o.row.CreatedBy, Kind: "rollout.started", Rollout: o.row.ID, Why: o.r.Spec.Note,
+			What: fmt.Sprintf("%s: %s to %d hosts of %d types, %d excluded", o.row.ID, p.Kernel.Release, len(p.Hosts), len(p.Types), len(p.Excluded)),
+		}),
+		o.w.event(store.Event{
+			Kind: "stage.began", Rollout: o.row.ID,
+			What: fmt.Sprintf("canary run %s begins", o.canaryRun()), Why: fmt.Sprintf("%d canaries", p.Stages[0].Adds),
+		}),
 	)
 }
 

@@ -174,8 +174,10 @@ func (c *Control) SetBudget(ctx context.Context, who string, b operator.Budget, 
 // Status is the control plane at a glance. It reads memory alone: it is what one looks at when the store is sick.
 func (c *Control) Status(now time.Time) operator.Status {
 	c.mu.Lock()
-	st := operator.Status{Hosts: c.status.hosts, Frozen: c.status.frozen, LiveGrants: c.status.grants, OpenIncidents: c.status.incidents, LastTick: c.lastTick,
-		Rebuild: c.status.rebuild, Superseded: c.superseded.why(c.cfg.From)}
+	st := operator.Status{
+		Hosts: c.status.hosts, Frozen: c.status.frozen, LiveGrants: c.status.grants, OpenIncidents: c.status.incidents, LastTick: c.lastTick,
+		Rebuild: c.status.rebuild, Superseded: c.superseded.why(c.cfg.From),
+	}
 	if c.storeErr != nil {
 		st.StoreError = c.storeErr.Error()
 	}

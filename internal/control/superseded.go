@@ -68,8 +68,10 @@ func (c *Control) obeys(ctx context.Context, rep fleet.Report, now time.Time) er
 		halted = c.cfg.Halt("control plane", why, now)
 	}
 	return errors.Join(halted, c.store.Update(ctx, func(tx store.Tx) error {
-		_, err := tx.AppendEvent(store.Event{At: now, Who: "host " + string(rep.Host), Kind: "control.superseded", Host: rep.Host,
-			What: "everything is stopped: another control plane is obeyed", Why: why})
+		_, err := tx.AppendEvent(store.Event{
+			At: now, Who: "host " + string(rep.Host), Kind: "control.superseded", Host: rep.Host,
+			What: "everything is stopped: another control plane is obeyed", Why: why,
+		})
 		return errors.Join(err, tx.PutObeyed(rep.Seen))
 	}))
 }

@@ -84,8 +84,10 @@ func newHouse(t *testing.T, models ...string) *house {
 				return err
 			}
 		}
-		return tx.AddKernel(fleet.Kernel{ID: "new", Version: "6.12.117-1", Release: newRelease, Family: "debian", Arch: "amd64",
-			Flavour: "cloud-amd64", Packages: []fleet.Package{{Name: "linux-image", SHA256: "ab", Size: 1}}})
+		return tx.AddKernel(fleet.Kernel{
+			ID: "new", Version: "6.12.117-1", Release: newRelease, Family: "debian", Arch: "amd64",
+			Flavour: "cloud-amd64", Packages: []fleet.Package{{Name: "linux-image", SHA256: "ab", Size: 1}},
+		})
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -202,8 +204,10 @@ func (s *simHost) turn(h *house) {
 		return
 	}
 	if d.Operation != nil && (s.op == nil || s.op.Phase.Ended() && s.op.ID != d.Operation.ID) {
-		s.op = &fleet.OperationReport{ID: d.Operation.ID, Kind: d.Operation.Kind, Kernel: d.Operation.Kernel.ID,
-			Release: d.Operation.Kernel.Release, Phase: fleet.PhasePreparing, FromRelease: s.release}
+		s.op = &fleet.OperationReport{
+			ID: d.Operation.ID, Kind: d.Operation.Kind, Kernel: d.Operation.Kernel.ID,
+			Release: d.Operation.Kernel.Release, Phase: fleet.PhasePreparing, FromRelease: s.release,
+		}
 		if why := d.Operation.Kernel.Fits(*s.facts()); why != "" {
 			s.op.Phase, s.op.Problem = fleet.PhaseRefused, &fleet.Problem{Cause: fleet.CauseRefused, What: why}
 		}

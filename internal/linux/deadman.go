@@ -1,13 +1,12 @@
 package linux
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"strings"
-
-	"context"
 
 	"github.com/kernwave/kernwave/deploy"
 	"github.com/kernwave/kernwave/fleet"

@@ -101,6 +101,7 @@ func (f *fakeLoader) Present() bool                             { return true }
 func (f *fakeLoader) CanInstall(string, string) error           { return nil }
 func (f *fakeLoader) Problems(string) ([]loader.Problem, error) { return nil, nil }
 func (f *fakeLoader) Facts() fleet.Boot                         { return fleet.Boot{Loader: "fake"} }
+
 func (f *fakeLoader) SecureWayBack(_ context.Context, r string) error {
 	f.asked = append(f.asked, "secure "+r)
 	return nil

@@ -9,8 +9,10 @@ import (
 // Large is the fleet whose healthy rollout must be simulated in under a minute on two cores: 5,000 hosts of 12 types in
 // 3 datacenters, soaks of an hour.
 func large() Scenario {
-	s := Scenario{Name: "healthy-5000", Fleet: Fleet{Datacenters: 3, Racks: 20}, Budgets: []Budget{{"type", 20}}, Rollouts: []Rollout{{At: 12 * time.Minute}},
-		Control: Control{IdlePace: 5 * time.Minute, GrantLife: time.Minute, OperationPace: 15 * time.Second, SilentAfter: 12 * time.Minute}}
+	s := Scenario{
+		Name: "healthy-5000", Fleet: Fleet{Datacenters: 3, Racks: 20}, Budgets: []Budget{{"type", 20}}, Rollouts: []Rollout{{At: 12 * time.Minute}},
+		Control: Control{IdlePace: 5 * time.Minute, GrantLife: time.Minute, OperationPace: 15 * time.Second, SilentAfter: 12 * time.Minute},
+	}
 	for i := range 12 {
 		s.Fleet.Types = append(s.Fleet.Types, Type{Name: fmt.Sprintf("type%02d", i+1), Hosts: 5000 / 12})
 	}

@@ -146,8 +146,10 @@ func (w *world) rolloutEnd(st *started) RolloutEnd {
 		byType[h.Type]++
 	}
 	for i, sp := range row.plan.Stages {
-		end.Stages = append(end.Stages, StageEnd{Name: row.plan.Name(i), Hosts: sp.Adds, Harmed: harmed[row.plan.Name(i)],
-			Began: since(s.Stages[i].BeganAt), Ended: since(s.Stages[i].EndedAt)})
+		end.Stages = append(end.Stages, StageEnd{
+			Name: row.plan.Name(i), Hosts: sp.Adds, Harmed: harmed[row.plan.Name(i)],
+			Began: since(s.Stages[i].BeganAt), Ended: since(s.Stages[i].EndedAt),
+		})
 	}
 	types := map[fleet.HostTypeID]int{}
 	for _, t := range row.plan.Types {

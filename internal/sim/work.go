@@ -129,7 +129,7 @@ func (h *host) ended(step string) {
 // tried is the end of the trial's checks.
 func (h *host) tried(release string) {
 	n := h.moment()
-	t := fleet.Trial{BootSec: (h.typ.Boot).Seconds(), Checks: []fleet.Check{{Name: "kernel", Passed: n.Release == release}}}
+	t := fleet.Trial{BootSec: h.typ.Boot.Seconds(), Checks: []fleet.Check{{Name: "kernel", Passed: n.Release == release}}}
 	f := KernelFault{}
 	if h.newKernel() {
 		f = h.typ.Kernel

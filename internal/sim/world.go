@@ -103,8 +103,10 @@ func run(ctx context.Context, s Scenario, o Options) (res Result, err error) {
 }
 
 func newWorld(s Scenario, o Options) (*world, error) {
-	w := &world{s: withDefaults(s), opt: o, log: o.Log, byID: map[fleet.HostID]*host{}, clones: map[fleet.HostID]*cloned{},
-		owners: map[fleet.OperationID]string{}, asked: map[string]bool{}, unstopped: -1, metrics: api.NewMetrics("sim")}
+	w := &world{
+		s: withDefaults(s), opt: o, log: o.Log, byID: map[fleet.HostID]*host{}, clones: map[fleet.HostID]*cloned{},
+		owners: map[fleet.OperationID]string{}, asked: map[string]bool{}, unstopped: -1, metrics: api.NewMetrics("sim"),
+	}
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}

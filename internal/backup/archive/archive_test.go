@@ -13,8 +13,10 @@ import (
 
 // TestNamesInABackup: nothing is written outside of where it belongs.
 func TestNamesInABackup(t *testing.T) {
-	for _, name := range []string{"../x", "/etc/passwd", "ca/../../x", "ca/./x", "ca//x", "ca/.x", "lock", "stop", "kernwave.db-wal", "blobs/sha256/ab/x",
-		"ca/\x00", "ca/é", "ca", "blobs/sha256/ab/" + strings.Repeat("A", 64), ".restore-ready/plan.json", ""} {
+	for _, name := range []string{
+		"../x", "/etc/passwd", "ca/../../x", "ca/./x", "ca//x", "ca/.x", "lock", "stop", "kernwave.db-wal", "blobs/sha256/ab/x",
+		"ca/\x00", "ca/é", "ca", "blobs/sha256/ab/" + strings.Repeat("A", 64), ".restore-ready/plan.json", "",
+	} {
 		if Allowed(name) == nil {
 			t.Errorf("%q is allowed", name)
 		}

@@ -29,8 +29,10 @@ func (f *fleetService) authorities() *kwv1.GetCAResponse {
 	f.s.mu.Lock()
 	defer f.s.mu.Unlock()
 	one := func(name, state string, sum string) *kwv1.Authority {
-		return &kwv1.Authority{Name: name, State: state, Sha256: strings.Repeat(sum, 16), Der: f.s.srv.Certificate().Raw,
-			NotBefore: timestamppb.New(Now.AddDate(-1, 0, 0)), NotAfter: timestamppb.New(Now.AddDate(9, 0, 0))}
+		return &kwv1.Authority{
+			Name: name, State: state, Sha256: strings.Repeat(sum, 16), Der: f.s.srv.Certificate().Raw,
+			NotBefore: timestamppb.New(Now.AddDate(-1, 0, 0)), NotAfter: timestamppb.New(Now.AddDate(9, 0, 0)),
+		}
 	}
 	res := &kwv1.GetCAResponse{Authorities: []*kwv1.Authority{one("Kernwave CA 4a1b2c3d", "serving", "4c1d")}}
 	if f.s.rotating {

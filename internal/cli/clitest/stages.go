@@ -50,10 +50,13 @@ func running() operator.Rollout {
 	r.Types[1].Committed, r.Types[1].Approval = 1, "trial passed on db-1"
 	trial := operation("op-41", "web-2", fleet.PhaseTrial, 2*time.Minute)
 	r.Hosts = []operator.RolloutHost{
-		{ID: "web-1", Type: TypeWeb, State: "committed"}, {ID: "db-1", Type: TypeDB, State: "committed"},
+		{ID: "web-1", Type: TypeWeb, State: "committed"},
+		{ID: "db-1", Type: TypeDB, State: "committed"},
 		{ID: "web-2", Type: TypeWeb, Stage: 4, State: "trial", Operation: &trial},
-		{ID: "web-3", Type: TypeWeb, Stage: 4, State: "waiting"}, {ID: "web-5", Type: TypeWeb, Stage: 4, State: "held", Why: "silent for 11 min"},
-		{ID: "web-10", Type: TypeWeb, Stage: 4, State: "waiting"}, {ID: "db-2", Type: TypeDB, Stage: 4, State: "waiting"},
+		{ID: "web-3", Type: TypeWeb, Stage: 4, State: "waiting"},
+		{ID: "web-5", Type: TypeWeb, Stage: 4, State: "held", Why: "silent for 11 min"},
+		{ID: "web-10", Type: TypeWeb, Stage: 4, State: "waiting"},
+		{ID: "db-2", Type: TypeDB, Stage: 4, State: "waiting"},
 	}
 	return r
 }

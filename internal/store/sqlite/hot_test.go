@@ -140,8 +140,10 @@ func TestOldRollouts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := store.Rollout{ID: "r-1", Kernel: "k", Status: "running", Open: true, Spec: json.RawMessage(`{"kernel":"k","n":12345678901234567890}`),
-		Plan: json.RawMessage(`{"hosts":[{"id":"a<b"}]}`), State: json.RawMessage(`{"held":{"h":"\u003cwhy\u003e"}}`), CreatedBy: "alice"}
+	row := store.Rollout{
+		ID: "r-1", Kernel: "k", Status: "running", Open: true, Spec: json.RawMessage(`{"kernel":"k","n":12345678901234567890}`),
+		Plan: json.RawMessage(`{"hosts":[{"id":"a<b"}]}`), State: json.RawMessage(`{"held":{"h":"\u003cwhy\u003e"}}`), CreatedBy: "alice",
+	}
 	body, err := json.Marshal(row)
 	if err != nil {
 		t.Fatal(err)

@@ -71,8 +71,10 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Rand == nil {
 		return nil, errors.New("sqlite: Options.Rand must be set")
 	}
-	s := &Store{dir: dir, opts: o, writing: make(chan struct{}, 1), idle: make(chan *session, readers), closed: make(chan struct{}),
-		atClose: func() error { return nil }}
+	s := &Store{
+		dir: dir, opts: o, writing: make(chan struct{}, 1), idle: make(chan *session, readers), closed: make(chan struct{}),
+		atClose: func() error { return nil },
+	}
 	for range readers {
 		s.idle <- nil
 	}

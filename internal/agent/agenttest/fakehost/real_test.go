@@ -157,8 +157,10 @@ func TestRefusals(t *testing.T) {
 			r.until("draining", func() bool { _, err := os.Stat(filepath.Join(f.root, "draining")); return err == nil })
 			r.server.kill(syscall.SIGKILL)
 		}, phase: fleet.PhaseCancelled, want: "the grant ran out", service: "drain undrain"},
-		{name: "hooks that cannot be read", apps: map[string]string{"10-bad.yaml": "dran: {argv: [x]}\n"}, before: func(r *rig, _ *fake) {},
-			phase: fleet.PhaseRefused, want: `unknown key "dran"`},
+		{
+			name: "hooks that cannot be read", apps: map[string]string{"10-bad.yaml": "dran: {argv: [x]}\n"}, before: func(r *rig, _ *fake) {},
+			phase: fleet.PhaseRefused, want: `unknown key "dran"`,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
