@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs every fuzz test, two at a time. FUZZTIME=20s each; FUZZ=REGEXP chooses (folder and name); with FUZZLOGS=DIR the
+# Runs every fuzz test, JOBS=2 at a time. FUZZTIME=20s each; FUZZ=REGEXP chooses (folder and name); with FUZZLOGS=DIR the
 # outputs stay there, and what has passed there already for as long is not run again: a long run can be cut short.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -27,10 +27,10 @@ one() { # DIR NAME
 }
 mapfile -t tests < <(git grep -oE '^func Fuzz[A-Za-z0-9_]+\(' -- '*_test.go' |
   sed -E 's|/?[^/]*_test\.go:func | |; s|\($||' | sort -u | grep -E "${FUZZ:-.}")
-echo "fuzz: ${#tests[@]} tests, $time each, two at a time"
+echo "fuzz: ${#tests[@]} tests, $time each, ${JOBS:-2} at a time"
 fail=0
 for t in "${tests[@]}"; do
-  while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n || fail=1; done
+  while [ "$(jobs -rp | wc -l)" -ge "${JOBS:-2}" ]; do wait -n || fail=1; done
   read -r dir name <<<"$t"
   one "$dir" "$name" &
 done
