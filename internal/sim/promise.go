@@ -35,7 +35,8 @@ func (w *world) leavesService(h *host) {
 // checkGrant checks promise 1 on the control plane's side, at the moment at which a grant is written: with it, no
 // group has more hosts out than its limit. A host counts when its control plane could know that it is out:
 //
-//   - it left service for an operation and is not back, and the grant was this store's, or its report has come since;
+//   - it left service for an operation and is not back, and the grant was this store's, or its report has come since
+//     (unless a copy of it has said under its name that it is back);
 //   - it holds a grant of this store that has neither ended nor run out: it may leave at any moment;
 //   - the control plane has not heard from it since its own start, or for longer than the time of silence (and
 //     than messages can be late);
@@ -89,7 +90,9 @@ func (w *world) knownOut(p *plane, x *host, g store.Grant) string {
 		return ""
 	}
 	t := &x.truth
-	if t.byOp != "" && (t.byOpRows == r || p.heard[x.i] >= t.byOpAt) {
+	// Of a machine that was copied while it was away, the copy may have said that it is back: nobody could know better.
+	toldBack := w.clones[x.id] != nil && r.ops[t.byOp].Phase.Ended()
+	if t.byOp != "" && (t.byOpRows == r || p.heard[x.i] >= t.byOpAt) && !toldBack {
 		return fmt.Sprintf("is out since %s for %s", clock(t.byOpAt), t.byOp)
 	}
 	if id, ok := r.live[x.id]; ok {
