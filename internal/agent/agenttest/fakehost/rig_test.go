@@ -26,7 +26,7 @@ const (
 	oldRelease = "6.1.0-1-cloud-amd64"
 	newRelease = "6.1.0-2-cloud-amd64"
 	// patience is for a busy machine: nothing here takes long by itself.
-	patience = 2 * time.Minute
+	patience = 5 * time.Minute
 )
 
 var bin string // directory with kernwave, fakehost and faultserver
