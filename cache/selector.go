@@ -70,3 +70,16 @@ func (s Select) String() string {
 	}
 	return strings.Join(parts, ",")
 }
+
+// MayMatch says whether a target whose value of key is v could be chosen: every term of that key matches it.
+func (s Select) MayMatch(key, v string) bool {
+	for _, t := range s.terms {
+		if t.key != key {
+			continue
+		}
+		if ok, err := path.Match(t.pattern, v); err != nil || !ok {
+			return false
+		}
+	}
+	return true
+}

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # Beside the lab: what the tests hold our reading of GRUB, dpkg and file systems against.
-packages=(ca-certificates grub-common grub2-common grub-pc-bin dpkg-dev xfsprogs e2fsprogs iproute2 python3 shellcheck busybox systemd gcc libc6-dev)
+packages=(ca-certificates grub-common grub2-common grub-pc-bin dpkg-dev xfsprogs e2fsprogs iproute2 python3 shellcheck busybox systemd gcc libc6-dev redis-tools mmdebstrap curl)
 mapfile -t lab < <(bin/kernwave-lab packages)
 packages+=("${lab[@]}")
 missing=()
@@ -12,6 +12,7 @@ for p in "${packages[@]}"; do
 done
 if [ ${#missing[@]} = 0 ]; then
   echo "setup: every package is there"
+  scripts/cache-servers.sh
   exit 0
 fi
 sudo=()
@@ -23,3 +24,4 @@ echo "setup: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 "${sudo[@]}" apt-get -q -o DPkg::Lock::Timeout=300 update
 "${sudo[@]}" apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "${missing[@]}"
+scripts/cache-servers.sh
