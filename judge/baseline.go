@@ -2,7 +2,6 @@ package judge
 
 import (
 	"math"
-	"slices"
 	"time"
 )
 
@@ -10,8 +9,9 @@ import (
 type baseline struct {
 	mean   []float64 // of its samples; 0: none, or nothing but zeros
 	level  []float64 // R over the whole before; NaN: none
-	recent []float64 // R over its last hour, less level; NaN: none
-	weight []float64 // how much a host tells, against a typical one
+	spread []float64 // logarithm of the variance of R between blocks, less that of a typical host; NaN: not known
+	vary   float64   // variance of R between blocks of a typical host
+	hours  float64   // of samples, of a typical host
 }
 
 // seal closes the before.
@@ -20,8 +20,9 @@ func (k *cell) seal() {
 		return
 	}
 	n := len(k.c.g.Hosts)
-	b := &baseline{mean: make([]float64, n), level: make([]float64, n), recent: make([]float64, n), weight: make([]float64, n)}
+	b := &baseline{mean: make([]float64, n), level: make([]float64, n)}
 	k.base = b
+	seen := make([]float64, 0, n)
 	for i := range n {
 		var x, m float64
 		for _, blk := range k.before {
@@ -30,7 +31,11 @@ func (k *cell) seal() {
 		}
 		if m > 0 {
 			b.mean[i] = x / m
+			seen = append(seen, m)
 		}
+	}
+	if len(seen) > 0 {
+		b.hours = median(seen) * k.c.g.Step.Hours()
 	}
 	common := make([]float64, len(k.before))
 	for t, blk := range k.before {
@@ -43,25 +48,18 @@ func (k *cell) seal() {
 		k.scratch = u
 		common[t] = trimmed(u)
 	}
-	hour := max(0, len(k.before)-int(time.Hour/block))
-	scale := make([]float64, n)
-	var scales []float64
+	variance := make([]float64, n)
+	var known []float64
 	for i := range n {
 		b.level[i] = k.ratioBefore(i, common, 0, len(k.before))
-		b.recent[i] = k.ratioBefore(i, common, hour, len(k.before)) - b.level[i]
-		scale[i] = k.spread(i, common)
-		if scale[i] > 0 {
-			scales = append(scales, scale[i]*scale[i])
+		variance[i] = k.varianceBefore(i, common)
+		if variance[i] > 0 {
+			known = append(known, variance[i])
 		}
 	}
-	typical := median(slices.Clone(scales))
-	for i := range n {
-		b.weight[i] = 1
-		if blocks := float64(len(k.before) / spreadBlocks); typical > 0 && scale[i] == scale[i] && blocks > 1 {
-			d := blocks - 1
-			b.weight[i] = min(2, max(0.05, typical*(4+d)/(4*typical+d*scale[i]*scale[i])))
-		}
-	}
+	b.spread = spreadOf(variance)
+	b.vary = median(known)
+	k.before = nil
 }
 
 // ratioBefore is R of host i over blocks [from, to) of the before.
@@ -70,7 +68,7 @@ func (k *cell) ratioBefore(i int, common []float64, from, to int) float64 {
 	for b := from; b < to; b++ {
 		if s := k.before[b][i]; s.n > 0 && common[b] == common[b] {
 			x += float64(s.x)
-			c += common[b] * float64(s.n)
+			c += float64(common[b] * float64(s.n))
 		}
 	}
 	return logRatio(x, c, k.base.mean[i])
@@ -81,26 +79,28 @@ func logRatio(x, c, level float64) float64 {
 	if !(c > 0) || !(level > 0) {
 		return nan
 	}
-	return math.Log(max(x, 0.001*level*c) / c)
+	return ln(max(x, 0.001*level*c) / c)
 }
 
-// spreadBlocks makes half an hour of blocks.
-const spreadBlocks = int(30 * time.Minute / block)
+// spreadBlocks makes ten minutes of blocks.
+const spreadBlocks = int(10 * time.Minute / block)
 
-// spread is how much R of host i varies between half hours: a robust standard deviation. NaN: not known.
-func (k *cell) spread(i int, common []float64) float64 {
-	var rs []float64
-	for from := 0; from+spreadBlocks <= len(k.before); from += spreadBlocks {
-		if r := k.ratioBefore(i, common, from, from+spreadBlocks); r == r {
-			rs = append(rs, r)
+// varianceBefore is how much R of host i varies between ten minutes and the next: the variance, with the lots of each
+// tenth of an hour counted alike. NaN: not known.
+func (k *cell) varianceBefore(i int, common []float64) float64 {
+	var s, n, q float64
+	for to := len(k.before); to >= spreadBlocks; to -= spreadBlocks { // the newest first
+		r := k.ratioBefore(i, common, to-spreadBlocks, to)
+		if r != r {
+			continue
 		}
+		d := r - k.base.level[i]
+		s += d
+		q += float64(d * d)
+		n++
 	}
-	if len(rs) < 3 {
+	if n < 4 {
 		return nan
 	}
-	m := median(slices.Clone(rs))
-	for j, r := range rs {
-		rs[j] = math.Abs(r - m)
-	}
-	return 1.4826 * median(rs)
+	return math.Max(0, q-float64(s*s)/n) / (n - 1)
 }

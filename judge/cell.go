@@ -12,15 +12,12 @@ type cell struct {
 	sig Signal
 	n   int // samples seen
 
-	before [][]sum // by block, oldest first; by host
-	after  [][]pair
-	seen   []int     // samples of each host in the after
-	base   *baseline // when the after has begun
+	before [][]sum // by block, oldest first, and by host; dropped when the after begins
+	base   *baseline
+	after  []after // by host
 
-	// moves are how much each host jumps from one sample to the next, against the controls, in log units.
-	moves [2][]mover // before and after; by host
-	last  []float64
-
+	jumps   [2][]jump // before and after, by host
+	last    []float64 // sample of each host
 	scratch []float64
 }
 
@@ -30,52 +27,94 @@ type sum struct {
 	n uint32
 }
 
-// pair is some samples of one host and the common movement at the same times.
-type pair struct{ x, c float32 }
+// after is what is remembered of a host's after: sums of its samples x, of the common movement c at the same times,
+// and of both by the time t, in hours since the change of the type began.
+type after struct {
+	x, c, tx, tc, ttc float64
+	n                 int
+	last              int // index of the last sample
+}
 
-type mover struct {
+// jump is how much a host moves from one sample to the next: |x-y|/(x+y), which needs no logarithm and bears zeros.
+type jump struct {
 	sum float64
 	n   int
 }
 
+func (j *jump) add(a, b float64) {
+	if a+b > 0 {
+		j.sum += math.Abs(a-b) / (a + b)
+		j.n++
+	}
+}
+
+// leastJumps is how many moves a host must show, and leastMove the smallest mean move that is told from none.
+const (
+	leastJumps = 10
+	leastMove  = 1e-6
+)
+
+// logMean is the logarithm of the mean, NaN where there is too little.
+func (j jump) logMean() float64 {
+	if j.n < leastJumps {
+		return nan
+	}
+	return ln(j.sum/float64(j.n) + leastMove)
+}
+
 func newCell(c *Comparison, s Signal) *cell {
 	n := len(c.g.Hosts)
-	return &cell{c: c, sig: s, seen: make([]int, n), last: slices.Repeat([]float64{nan}, n), moves: [2][]mover{make([]mover, n), make([]mover, n)}}
+	return &cell{
+		c: c, sig: s, after: make([]after, n), last: slices.Repeat([]float64{nan}, n),
+		jumps: [2][]jump{make([]jump, n), make([]jump, n)}, scratch: make([]float64, 0, n),
+	}
 }
 
 func (k *cell) observe(values []float64) {
 	at := k.c.g.Start.Add(time.Duration(k.n) * k.c.g.Step)
+	index := k.n
 	k.n++
-	k.jump(values, at)
 	if at.Before(k.c.g.T0) {
 		b := int(at.Sub(k.c.g.Start) / block)
 		for len(k.before) <= b {
 			k.before = append(k.before, make([]sum, len(values)))
 		}
 		for i, v := range values {
-			if v == v {
-				k.before[b][i].x += float32(v)
-				k.before[b][i].n++
+			if v != v {
+				continue
+			}
+			k.before[b][i].x += float32(v)
+			k.before[b][i].n++
+			if p := k.last[i]; p == p {
+				k.jumps[0][i].add(p, v)
 			}
 		}
+		copy(k.last, values)
 		return
 	}
 	k.seal()
 	common := k.common(values, at)
-	if !(common >= 0) {
-		return // no control was there: nothing can be compared
-	}
-	b := int(at.Sub(k.c.g.T0) / block)
-	for len(k.after) <= b {
-		k.after = append(k.after, make([]pair, len(values)))
-	}
-	for i, v := range values {
-		if v == v && !at.Before(k.c.settled[i]) {
-			k.after[b][i].x += float32(v)
-			k.after[b][i].c += float32(common)
-			k.seen[i]++
+	if common >= 0 { // else no control was there: nothing can be compared
+		hours := at.Sub(k.c.g.T0).Hours()
+		for i, v := range values {
+			if v != v || at.Before(k.c.settled[i]) {
+				continue
+			}
+			a := &k.after[i]
+			a.x += v
+			a.c += common
+			a.tx += float64(hours * v)
+			tc := float64(hours * common)
+			a.tc += tc
+			a.ttc += float64(hours * tc)
+			a.last = index
+			if p := k.last[i]; p == p && a.n > 0 {
+				k.jumps[1][i].add(p, v)
+			}
+			a.n++
 		}
 	}
+	copy(k.last, values)
 }
 
 // common is how much of its mean before the typical control shows at one time: a trimmed mean over those present.
@@ -88,68 +127,4 @@ func (k *cell) common(values []float64, at time.Time) float64 {
 	}
 	k.scratch = u
 	return trimmed(u)
-}
-
-// jump follows how much hosts move from sample to sample. A level that is common to the controls does not count.
-func (k *cell) jump(values []float64, at time.Time) {
-	d := k.scratch[:0]
-	for i, v := range values {
-		if !k.c.g.Hosts[i].Treated && v > 0 && k.last[i] > 0 && !k.c.down[i].has(at) {
-			d = append(d, math.Log(v/k.last[i]))
-		}
-	}
-	k.scratch = d
-	common := median(d)
-	for i, v := range values {
-		if v > 0 && k.last[i] > 0 && common == common {
-			switch {
-			case at.Before(k.c.g.T0):
-				k.moves[0][i].add(math.Abs(math.Log(v/k.last[i]) - common))
-			case !at.Before(k.c.settled[i]):
-				k.moves[1][i].add(math.Abs(math.Log(v/k.last[i]) - common))
-			}
-		}
-		k.last[i] = v
-	}
-}
-
-func (m *mover) add(x float64) { m.sum += x; m.n++ }
-
-// logMean is the logarithm of the mean, NaN where there is too little.
-func (m mover) logMean() float64 {
-	if m.n < 5 || !(m.sum > 0) {
-		return nan
-	}
-	return math.Log(m.sum / float64(m.n))
-}
-
-// trimmed is the mean without the largest and the smallest tenth. It changes the order of u. NaN: u is empty.
-func trimmed(u []float64) float64 {
-	if len(u) == 0 {
-		return nan
-	}
-	slices.Sort(u)
-	cut := len(u) / 10
-	return mean(u[cut : len(u)-cut])
-}
-
-func mean(u []float64) float64 {
-	s := 0.0
-	for _, v := range u {
-		s += v
-	}
-	return s / float64(len(u))
-}
-
-// median changes the order of u. NaN: u is empty.
-func median(u []float64) float64 {
-	if len(u) == 0 {
-		return nan
-	}
-	slices.Sort(u)
-	m := len(u) / 2
-	if len(u)%2 == 1 {
-		return u[m]
-	}
-	return (u[m-1] + u[m]) / 2
 }

@@ -31,6 +31,9 @@ type span struct{ from, to time.Time }
 
 func (s span) has(t time.Time) bool { return !t.Before(s.from) && t.Before(s.to) }
 
+// never is when a treated host that was not changed yet settles.
+var never = time.Unix(1<<40, 0)
+
 // New checks a group and begins to follow it. The error names every mistake.
 func New(g Group) (*Comparison, error) {
 	if err := g.check(); err != nil {
@@ -53,6 +56,8 @@ func New(g Group) (*Comparison, error) {
 	for i, h := range g.Hosts {
 		begin := last
 		switch {
+		case h.Treated && h.Changed.IsZero():
+			begin = never
 		case h.Treated:
 			begin = h.Changed
 		case h.Rebooted.After(last):
@@ -94,9 +99,6 @@ func (g Group) check() error {
 			bad("hosts[%d].id: %q is empty or there twice", i, h.ID)
 		}
 		ids[h.ID] = true
-		if h.Treated && h.Changed.IsZero() {
-			bad("hosts[%d] (%s).changed_at: a treated host needs it", i, h.ID)
-		}
 		if h.Treated && !h.Changed.IsZero() && h.Changed.Before(g.T0) {
 			bad("hosts[%d] (%s).changed_at: %s is before t0 (%s)", i, h.ID, h.Changed.UTC().Format(time.RFC3339), g.T0.UTC().Format(time.RFC3339))
 		}

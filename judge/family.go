@@ -2,6 +2,7 @@ package judge
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -9,49 +10,45 @@ import (
 
 // method is the numbers of the judge's method, each with its reason.
 type method struct {
-	q        float64 // share of false regressions among regressions, and chance of any when nothing changed
-	level    float64 // of the intervals
-	variance float64 // by which variances are greater than residuals show: hosts wander
-	minor    float64 // the same, for jumps and trend, as standard errors
-	nu       float64 // prior scale of a change of the level, in log units
-	nuMinor  float64
-	dfMost   float64
-	dfMinor  float64
-	share    [3]float64 // of the error probability: level, jumps, trend
+	q       float64    // share of false regressions among regressions, and chance of any when nothing changed
+	level   float64    // of the intervals
+	width   float64    // what looking many times costs an interval, see shift.region
+	wander  float64    // by which the variance of a change is greater than independent blocks would have it
+	worth   float64    // how many controls the scale expected from the before is worth
+	lnShare [3]float64 // logarithm of the share of the evidence: level, jumps, trend
+	cost    float64    // evidence that the averaging over shifts costs, for the smallest detectable effect
 }
 
-// reference is the method as docs/internals/judge.md describes its plain form.
 var reference = method{
-	q: 0.05, level: 0.95, variance: 1.2, minor: 1.14, nu: 0.05, nuMinor: 0.05, dfMost: 40, dfMinor: 8,
-	share: [3]float64{0.8, 0.1, 0.1},
+	q: 0.05, level: 0.95, width: 6, wander: 1.5, worth: 4,
+	lnShare: [3]float64{ln(0.8), ln(0.1), ln(0.1)}, cost: 1.5,
 }
 
 // Family decides over all signals of all groups of a rollout together.
 type Family struct {
-	m      method
 	groups []Group
 	cells  [][]familyCell // by group, by signal
 	judged int
 }
 
 type familyCell struct {
-	p       float64 // the smallest so far
-	found   bool
-	foundBy int
+	evidence float64 // logarithm of the largest so far
+	by       string
+	found    bool
 }
+
+func (c *familyCell) p() float64 { return min(1, exp(-c.evidence)) }
 
 // NewFamily begins a decision matrix over all groups that it will ever have.
 func NewFamily(groups []Group) *Family {
-	f := &Family{m: reference, groups: groups}
+	f := &Family{groups: groups}
 	for _, g := range groups {
-		cells := make([]familyCell, len(g.Signals))
-		for i, s := range g.Signals {
-			cells[i].p = 1
+		for _, s := range g.Signals {
 			if !s.Work {
 				f.judged++
 			}
 		}
-		f.cells = append(f.cells, cells)
+		f.cells = append(f.cells, make([]familyCell, len(g.Signals)))
 	}
 	return f
 }
@@ -66,8 +63,9 @@ func (f *Family) Decide(at time.Time, looks map[int]Look) []Verdict {
 	slices.Sort(groups)
 	for _, g := range groups {
 		for i, l := range looks[g].Cells {
-			c := &f.cells[g][i]
-			c.p = min(c.p, f.m.pValue(l, f.groups[g].Signals[i].Bad))
+			if c := &f.cells[g][i]; l.Evidence > c.evidence {
+				c.evidence, c.by = l.Evidence, l.By
+			}
 		}
 	}
 	f.reject()
@@ -92,10 +90,10 @@ func (f *Family) reject() {
 			}
 		}
 	}
-	slices.SortStableFunc(ps, func(a, b *familyCell) int { return cmp.Compare(a.p, b.p) })
+	slices.SortStableFunc(ps, func(a, b *familyCell) int { return cmp.Compare(b.evidence, a.evidence) })
 	last := -1
 	for i, c := range ps {
-		if c.p <= f.m.q*float64(i+1)/float64(len(ps)) {
+		if c.evidence >= ln(float64(len(ps))/float64(reference.q*float64(i+1))) {
 			last = i
 		}
 	}
@@ -104,61 +102,110 @@ func (f *Family) reject() {
 	}
 }
 
-// se and df are those of a fit of the level.
-func (m method) of(f fit) (se, df float64) {
-	se = math.Sqrt(m.variance * f.S2 * f.Var)
-	k := f.Kurt
-	if f.N < 8 {
-		k = max(k, 0)
-	}
-	df = min(f.DF, 4+6*float64(f.NT)/max(k+0.5, 0.05), m.dfMost)
-	return se, df
-}
-
-func (m method) ofMinor(f fit) (se, df float64) {
-	return m.minor * math.Sqrt(f.S2*f.Var), min(f.DF, m.dfMinor)
-}
-
-// pValue is that of one cell at one look.
-func (m method) pValue(l CellLook, bad Direction) float64 {
-	p := 1.0
-	one := func(f fit, sign, nu, share float64, of func(fit) (float64, float64)) {
-		if !f.ok() || sign*f.Effect <= 0 {
-			return
-		}
-		se, df := of(f)
-		p = min(p, math.Exp(-mixture{nu}.logE(f.Effect, se, df))/share)
-	}
-	one(l.Level, bad.sign(), m.nu, m.share[0], m.of)
-	one(l.Jumps, 1, m.nuMinor, m.share[1], m.ofMinor)
-	one(l.Trend, bad.sign(), m.nuMinor, m.share[2], m.ofMinor)
-	return p
-}
-
 func (f *Family) verdict(at time.Time, g, i int, l CellLook) Verdict {
-	s, c := f.groups[g].Signals[i], f.cells[g][i]
+	s, c := f.groups[g].Signals[i], &f.cells[g][i]
 	v := Verdict{
-		Group: f.groups[g].ID, Signal: s.Name, Look: at, Level: f.m.level, P: c.p,
+		Group: f.groups[g].ID, Signal: s.Name, Look: at, Level: reference.level, P: c.p(),
 		Effect: nan, Low: math.Inf(-1), High: math.Inf(1), MDE: math.Inf(1), Why: l.WhyNot,
 	}
-	if l.Level.ok() {
-		se, df := f.m.of(l.Level)
-		r := mixture{f.m.nu}.radius(1-f.m.level, se, df)
-		v.Effect, v.Low, v.High = math.Expm1(l.Level.Effect), math.Expm1(l.Level.Effect-r*se), math.Expm1(l.Level.Effect+r*se)
-		if math.IsInf(r, 1) {
-			v.Low, v.High = math.Inf(-1), math.Inf(1)
+	if l.WhyNot == "" {
+		v.Effect, v.Low, v.High = expm1(l.Estimate), expm1(l.Low), expm1(l.High)
+		if math.IsInf(l.Low, -1) {
+			v.Low = math.Inf(-1)
 		}
-		find := se * (mixture{f.m.nu}.radius(f.m.q/float64(max(1, f.judged)), se, df) + quantile(0.2, df))
-		v.MDE = math.Expm1(find)
-		if s.Bad == Decrease {
-			v.MDE = -math.Expm1(-find)
-		}
-		if bound := s.Bad.sign() * v.High; s.Bad == Increase && bound < s.Margin || s.Bad == Decrease && -v.Low < s.Margin {
-			v.Outcome = Pass
-		}
+		v.MDE = f.mde(s.Bad, l)
+		v.Needs = f.needs(s, l)
 	}
-	if c.found {
+	bound := v.High
+	if s.Bad == Decrease {
+		bound = -v.Low
+	}
+	switch {
+	case c.found:
 		v.Outcome = Regression
+	case l.WhyNot == "" && l.NotPass == "" && bound < s.Margin:
+		v.Outcome = Pass
+	}
+	if l.WhyNot == "" {
+		v.Why = f.why(v, s, l, c, bound)
 	}
 	return v
+}
+
+// mde is the smallest relative change in the bad direction that would be found now with a probability of 80 %.
+func (f *Family) mde(bad Direction, l CellLook) float64 {
+	return relative(bad, detectable(l.se, l.midVar, float64(l.Treated), f.need()))
+}
+
+func (f *Family) need() float64 {
+	return ln(float64(f.judged)/reference.q) - reference.lnShare[0] + reference.cost
+}
+
+// relative is a change in log units in the bad direction as a relative one.
+func relative(bad Direction, d float64) float64 {
+	if bad == Decrease {
+		return -expm1(-d)
+	}
+	return expm1(d)
+}
+
+// needs is what it would take for the margin to be found with a probability of 80 %.
+func (f *Family) needs(s Signal, l CellLook) Needs {
+	const mostHours, mostHosts, wander = 24 * 14, 5000, 0.2
+	var out Needs
+	margin := log1p(s.Margin)
+	if s.Bad == Decrease {
+		margin = -log1p(-min(0.999, s.Margin))
+	}
+	for h := l.Hours; h <= mostHours; h = float64(h * 1.1) {
+		k := sum2(1-wander, (1/h+1/l.before)/(1/l.Hours+1/l.before), wander, 1)
+		if detectable(float64(l.se*math.Sqrt(k)), float64(l.midVar*k), float64(l.Treated), f.need()) <= margin {
+			out.Hours = h
+			break
+		}
+	}
+	per := (float64(l.se*l.se) - l.midVar) * float64(l.Treated)
+	for n := l.Treated; n <= mostHosts; n += 1 + n/10 {
+		if detectable(math.Sqrt(per/float64(n)+l.midVar), l.midVar, float64(n), f.need()) <= margin {
+			out.Hosts = n
+			break
+		}
+	}
+	return out
+}
+
+func (f *Family) why(v Verdict, s Signal, l CellLook, c *familyCell, bound float64) string {
+	hosts := fmt.Sprintf("%d treated and %d control hosts after %s", l.Treated, l.Controls, hoursText(l.Hours))
+	switch {
+	case v.Outcome == Regression:
+		what := map[string]string{
+			"level": fmt.Sprintf("it is %s", changeText(v.Effect)),
+			"jumps": "it jumps more from sample to sample than before",
+			"trend": fmt.Sprintf("it drifts for the worse (%s on average so far)", changeText(v.Effect)),
+		}[c.by]
+		return fmt.Sprintf("regression: %s on the treated hosts against the controls, with %s; by chance alone that happens with p = %.2g, over all looks", what, hosts, v.P)
+	case l.NotPass != "":
+		return "inconclusive: " + l.NotPass
+	case v.Outcome == Pass:
+		return fmt.Sprintf("pass: a change of more than %s for the worse is excluded, with %s (the margin is %s)", percent(max(bound, 0)), hosts, percent(s.Margin))
+	case math.IsInf(v.MDE, 1) || math.IsInf(bound, 1):
+		return fmt.Sprintf("inconclusive: %s cannot tell any change from chance yet", hosts)
+	}
+	return fmt.Sprintf("inconclusive: with %s a change of %s for the worse is still possible (the margin is %s); one of %s would be found", hosts, percent(bound), percent(s.Margin), percent(v.MDE))
+}
+
+func hoursText(h float64) string {
+	if h < 2 {
+		return fmt.Sprintf("%.0f min", 60*h)
+	}
+	return fmt.Sprintf("%.1f h", h)
+}
+
+func percent(x float64) string { return fmt.Sprintf("%.3g %%", 100*x) }
+
+func changeText(x float64) string {
+	if x < 0 {
+		return percent(-x) + " lower"
+	}
+	return percent(x) + " higher"
 }

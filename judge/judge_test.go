@@ -73,30 +73,3 @@ func TestVerdicts(t *testing.T) {
 		}
 	}
 }
-
-func TestQuantile(t *testing.T) {
-	for _, c := range []struct{ p, df, want float64 }{{0.025, 10, 2.228139}, {0.2, 8, 0.888890}, {0.0005, 20, 3.849516}, {0.975, 5, -2.570582}} {
-		if got := quantile(c.p, c.df); math.Abs(got-c.want) > 1e-5 {
-			t.Errorf("quantile(%v, %v) is %v, want %v", c.p, c.df, got, c.want)
-		}
-		if back := tail(quantile(c.p, c.df), c.df); math.Abs(back-c.p) > 1e-9 {
-			t.Errorf("tail(quantile(%v)) is %v", c.p, back)
-		}
-	}
-}
-
-// The radius is where the evidence reaches 1/a.
-func TestRadiusAndEvidenceAgree(t *testing.T) {
-	for _, df := range []float64{5, 20, 200} {
-		for _, a := range []float64{0.05, 0.001} {
-			m, se := mixture{0.05}, 0.01
-			r := m.radius(a, se, df)
-			if math.IsInf(r, 1) {
-				continue
-			}
-			if got := m.logE(r*se, se, df); math.Abs(got-math.Log(1/a)) > 1e-9 {
-				t.Errorf("df %v, a %v: ln E at the radius %v is %v, want %v", df, a, r, got, math.Log(1/a))
-			}
-		}
-	}
-}

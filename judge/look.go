@@ -15,100 +15,211 @@ type Look struct {
 	Cells []CellLook // as Group.Signals
 }
 
-// CellLook is what one signal shows. Changes are in log units: of the level, of how much hosts jump from sample to
-// sample, and of the second half of the after against the first.
+// CellLook is what one signal shows. Numbers are in log units.
 type CellLook struct {
-	Level, Jumps, Trend fit
-	Hours               float64 // of the after, of the treated hosts, on average
-	WhyNot              string  // why there is no estimate
+	// Evidence is the logarithm of the evidence for a change for the worse, and By what shows it most.
+	Evidence float64
+	By       string
+	Estimate float64 // of the change of the level; NaN: none
+	Low      float64 // bounds that are right at all looks together
+	High     float64
+	Treated  int     // hosts that count
+	Controls int     // the same
+	Hours    float64 // of the after, of the treated hosts, on average
+	NotPass  string  // why it would not be a pass, whatever the bounds
+	WhyNot   string  // why there is no estimate
+
+	se, midVar, before float64
 }
 
 // Look says what is there now. It changes nothing.
 func (c *Comparison) Look(at time.Time) Look {
 	l := Look{At: at, Cells: make([]CellLook, len(c.cells))}
+	left := c.leftOut()
 	for i, k := range c.cells {
-		l.Cells[i] = k.look()
+		l.Cells[i] = k.look(left, at)
 	}
 	return l
 }
 
-func (k *cell) look() CellLook {
-	var l CellLook
+// leastShare is the share of its load below which a treated host is no proof of anything.
+const leastShare = 0.5
+
+// leftOut are treated hosts that do not carry their load, with what to say about them.
+func (c *Comparison) leftOut() map[int]string {
+	var left map[int]string
+	for _, k := range c.cells {
+		if !k.sig.Work || k.base == nil {
+			continue
+		}
+		var others []float64
+		for i, h := range c.g.Hosts {
+			if d := k.change(i); !h.Treated && d == d {
+				others = append(others, d)
+			}
+		}
+		if len(others) == 0 {
+			continue
+		}
+		middle := median(others)
+		for i, h := range c.g.Hosts {
+			if !h.Treated {
+				continue
+			}
+			if d := k.change(i); d == d && exp(d-middle) < leastShare {
+				if left == nil {
+					left = map[int]string{}
+				}
+				left[i] = fmt.Sprintf("%s carries %.0f %% of its load (%s)", h.ID, 100*exp(d-middle), k.sig.Name)
+			}
+		}
+	}
+	return left
+}
+
+// change is R after less R before of host i. NaN: it does not show enough.
+func (k *cell) change(i int) float64 {
+	a := k.after[i]
+	if a.n == 0 || time.Duration(a.n)*k.c.g.Step < minAfter {
+		return nan
+	}
+	return logRatio(a.x, a.c, k.base.mean[i]) - k.base.level[i]
+}
+
+// trend is by how much the level of host i drifts in an hour of the after, against the common movement. NaN: not known.
+func (k *cell) trend(i int) float64 {
+	a := k.after[i]
+	if time.Duration(a.n)*k.c.g.Step < 4*minAfter || !(a.c > 0) || !(a.x > 0) {
+		return nan
+	}
+	m := a.tc / a.c
+	v := a.ttc/a.c - float64(m*m)
+	if !(v > 1e-6) {
+		return nan
+	}
+	return (a.tx/a.x - m) / v
+}
+
+func (k *cell) look(left map[int]string, at time.Time) CellLook {
+	l := CellLook{Estimate: nan, Low: math.Inf(-1), High: math.Inf(1)}
 	hosts := k.c.g.Hosts
 	n := len(hosts)
 	if k.base == nil {
 		l.WhyNot = "nothing was seen after the change yet"
 		return l
 	}
-	level, trend, jumps, treated := make([]float64, n), make([]float64, n), make([]float64, n), make([]bool, n)
-	controls, nt, seen := 0, 0, 0
+	level, treated := make([]float64, n), make([]bool, n)
+	arms, lost, flat, seen := 0, 0, 0, 0.0
 	for i, h := range hosts {
 		treated[i] = h.Treated
-		level[i], trend[i] = k.ratioAfter(i)
-		jumps[i] = k.moves[1][i].logMean() - k.moves[0][i].logMean()
+		level[i] = k.change(i)
+		if h.Treated {
+			arms++
+			if why, out := left[i]; out {
+				level[i] = nan
+				l.NotPass = why
+			}
+		}
 		switch {
 		case level[i] != level[i]:
+			if h.Treated {
+				if k.base.mean[i] == 0 {
+					flat++
+				} else {
+					lost++
+				}
+			}
 		case h.Treated:
-			nt++
-			seen += k.seen[i]
+			l.Treated++
+			seen += float64(k.after[i].n)
+			if gap := time.Duration(k.n-1-k.after[i].last) * k.c.g.Step; gap > lostAfter && l.NotPass == "" {
+				l.NotPass = fmt.Sprintf("%s was last seen %s before the look", h.ID, gap.Round(time.Minute))
+			}
 		default:
-			controls++
+			l.Controls++
 		}
 	}
 	switch {
-	case nt == 0:
-		l.WhyNot = fmt.Sprintf("no treated host shows %s of samples after it settled, and a level before", minAfter)
+	case arms == 0:
+		l.WhyNot = "there is no treated host"
 		return l
-	case controls < 2:
-		l.WhyNot = fmt.Sprintf("%d controls show enough; at least 2 are needed", controls)
+	case arms == n:
+		l.WhyNot = "there is no control"
 		return l
+	case l.Treated == 0 && l.NotPass != "":
+		l.WhyNot = l.NotPass
+		return l
+	case l.Treated == 0 && flat == arms:
+		l.WhyNot = "before the change the treated hosts show nothing, or nothing but zeros: there is no level to compare with"
+		return l
+	case l.Treated == 0:
+		l.WhyNot = fmt.Sprintf("no treated host shows %d minutes of samples after it settled, and a level before", int(minAfter.Minutes()))
+		return l
+	case l.Controls < 2:
+		l.WhyNot = fmt.Sprintf("%d of the controls shows enough; at least 2 are needed", l.Controls)
+		return l
+	case l.NotPass == "" && lost+flat > 0:
+		l.NotPass = fmt.Sprintf("%d of %d treated hosts show too little", lost+flat, arms)
 	}
-	l.Hours = float64(seen) / float64(nt) * k.c.g.Step.Hours()
-	columns := [][]float64{centred(k.base.level, treated)}
-	if controls >= 15 {
-		columns = append(columns, k.base.recent)
-	}
-	l.Level = regress(level, k.base.weight, treated, columns...)
-	l.Jumps = regress(jumps, k.base.weight, treated)
-	l.Trend = regress(trend, k.base.weight, treated)
+	l.Hours = seen / float64(l.Treated) * k.c.g.Step.Hours()
+	l.before = k.base.hours
+	k.test(&l, level, treated)
 	return l
 }
 
-// ratioAfter is R of host i over its after, and that of the second half less that of the first. NaN: not known.
-func (k *cell) ratioAfter(i int) (level, trend float64) {
-	if time.Duration(k.seen[i])*k.c.g.Step < minAfter {
-		return nan, nan
-	}
-	var x, c float64
-	for _, b := range k.after {
-		x += float64(b[i].x)
-		c += float64(b[i].c)
-	}
-	m := k.base.mean[i]
-	level = logRatio(x, c, m)
-	var x1, c1 float64
-	for _, b := range k.after {
-		if c1 >= c/2 {
-			break
-		}
-		x1 += float64(b[i].x)
-		c1 += float64(b[i].c)
-	}
-	return level, logRatio(x-x1, c-c1, m) - logRatio(x1, c1, m)
-}
+// lostAfter is how long a treated host may be silent before what it showed is no longer what it shows.
+const lostAfter = 15 * time.Minute
 
-// centred is v less its mean over the controls.
-func centred(v []float64, treated []bool) []float64 {
-	s, n := 0.0, 0
-	for i, x := range v {
-		if !treated[i] && x == x {
-			s += x
-			n++
+// test fits what was seen and weighs it.
+func (k *cell) test(l *CellLook, level []float64, treated []bool) {
+	m := &reference
+	in := lookFor{y: level, spread: k.base.spread, treated: treated}
+	if k.base.vary > 0 {
+		in.prior, in.worth = math.Sqrt(m.wander*k.base.vary*(1/l.Hours+1/max(k.base.hours, 0.1))/6), m.worth
+	}
+	f, ok := newShift(in)
+	if !ok {
+		return
+	}
+	nodes := f.nodes()
+	sign := k.sig.Bad.sign()
+	l.se, l.midVar = f.se, f.midVar
+	l.Estimate, l.Low, l.High = f.region(&nodes, 1-m.level, m.width)
+	es := [3]float64{f.evidence(&nodes, sign), math.Inf(-1), math.Inf(-1)}
+
+	y := make([]float64, len(level))
+	for i := range y {
+		y[i] = nan
+		if level[i] == level[i] {
+			y[i] = k.jumps[1][i].logMean() - k.jumps[0][i].logMean()
 		}
 	}
-	out := make([]float64, len(v))
-	for i, x := range v {
-		out[i] = x - s/math.Max(1, float64(n))
+	flat := make([]float64, len(level))
+	if f, ok := newShift(lookFor{y: y, spread: flat, treated: treated}); ok {
+		f.scale = max(f.scale, 0.05)
+		nodes := f.nodes()
+		es[1] = f.evidence(&nodes, 1)
 	}
-	return out
+	for i := range y {
+		y[i] = nan
+		if level[i] == level[i] {
+			y[i] = k.trend(i)
+		}
+	}
+	if f, ok := newShift(lookFor{y: y, spread: k.base.spread, treated: treated}); ok {
+		nodes := f.nodes()
+		es[2] = f.evidence(&nodes, sign)
+	}
+	top, best := math.Inf(-1), 0
+	for i := range es {
+		es[i] += m.lnShare[i]
+		if es[i] > top {
+			top, best = es[i], i
+		}
+	}
+	sum := 0.0
+	for _, e := range es {
+		sum += exp(e - top)
+	}
+	l.Evidence, l.By = top+ln(sum), [...]string{"level", "jumps", "trend"}[best]
 }

@@ -15,7 +15,8 @@ const exitCodesText = `Exit codes of kernwave:
 
     0   it was done. "rollout watch": the rollout is done
     1   it was refused, or it failed. "rollout watch": the rollout was aborted
-        or rolled back. "sim run": a promise was broken
+        or rolled back. "sim run": a promise was broken. "judge": a line of the
+        cases is wrong, the others were judged
     2   the command line, the settings or the scenario are wrong: nothing was
         sent
     3   "rollout watch --until-paused": the rollout is paused

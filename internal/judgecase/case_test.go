@@ -18,7 +18,7 @@ func example(id string, effect float64) string {
 		Looks: []int64{3600 + 1800, 10800}, Signals: []Signal{{Name: "latency", Unit: "ms", BadDirection: "increase", MarginRel: 0.1}},
 	}
 	for i := range 15 {
-		h := Host{ID: fmt.Sprint("h", i), Arm: "control", Series: map[string][]*float64{}}
+		h := Host{ID: fmt.Sprint("h", i), Arm: "control", Series: map[string]Samples{}}
 		if i < 3 {
 			at := int64(3600)
 			h.Arm, h.ChangedAt = "treated", &at
@@ -28,7 +28,7 @@ func example(id string, effect float64) string {
 			if i < 3 && k >= 60 {
 				v *= 1 + effect
 			}
-			h.Series["latency"] = append(h.Series["latency"], &v)
+			h.Series["latency"] = append(h.Series["latency"], v)
 		}
 		c.Hosts = append(c.Hosts, h)
 	}
@@ -61,7 +61,7 @@ func TestJudge(t *testing.T) {
 func TestBadLines(t *testing.T) {
 	good := example("a", 0)
 	for _, c := range []struct{ name, bad, says string }{
-		{"no JSON", "{\n", "unexpected EOF"},
+		{"no JSON", "{\n", "ends too early"},
 		{"another schema", strings.Replace(good, "case/v1", "case/v9", 1), "schema"},
 		{"no direction", strings.Replace(good, `"increase"`, `"up"`, 1), "signals[0].bad_direction"},
 		{"an arm that is none", strings.Replace(good, `"arm":"treated"`, `"arm":"left"`, 1), "hosts[0].arm"},

@@ -1,0 +1,331 @@
+package judge
+
+import (
+	"math"
+	"slices"
+)
+
+// shift is a test of whether treated hosts lie elsewhere than controls. Each host has one value, such as by how much
+// its level changed, and an own scale: hosts whose value varied much before tell less.
+//
+// The values of unchanged hosts follow Student's t with tail degrees of freedom around a common middle: there are odd
+// hosts among real ones, and a single one of them must not be proof of anything. Middle and scale come from the
+// controls, and what they leave uncertain is integrated over. Evidence is the ratio of the likelihoods of the treated
+// hosts' values with and without a shift, the first averaged over how large it may be.
+type shift struct {
+	mid, scale float64 // of the controls
+	midVar     float64 // how well mid is known
+	scaleSD    float64 // of the logarithm of scale
+	se         float64 // of the shift, were hosts normal
+	own        []own   // treated hosts
+	nc         int     // controls
+}
+
+// own is one treated host's value less mid, and how much it varies against a typical one.
+type own struct{ y, rel float64 }
+
+// tail is the degrees of freedom of hosts' values. With 4 the densities need no logarithm: (1+z²/4)^(-5/2).
+const tail = 4.0
+
+// leastScale is the smallest scale of changes of a host: below it nothing is of interest, and constants have none.
+const leastScale = 2e-4
+
+// powers are how closely a host's scale follows its variation before, as a power; that which suits the controls best
+// is taken.
+var powers = [...]float64{0, 0.25, 0.5, 0.75, 1}
+
+// lookFor is what a test of a shift needs.
+type lookFor struct {
+	y       []float64 // by host; NaN: not known
+	spread  []float64 // logarithm of the variance that the host had before, less that of a typical one; NaN: not known
+	treated []bool
+	prior   float64 // scale that the before lets one expect; 0: none
+	worth   float64 // how many controls the prior is worth
+}
+
+// newShift fits the controls. Not ok: there are too few hosts.
+func newShift(in lookFor) (shift, bool) {
+	type host struct{ y, q float64 }
+	var cs []host
+	var f shift
+	var ys []float64
+	for i, y := range in.y {
+		if y != y {
+			continue
+		}
+		q := in.spread[i]
+		if q != q {
+			q = 0
+		}
+		q = max(-8, min(8, q))
+		if in.treated[i] {
+			f.own = append(f.own, own{y, q})
+		} else {
+			cs = append(cs, host{y, q})
+			ys = append(ys, y)
+		}
+	}
+	f.nc = len(cs)
+	if len(cs) < 2 || len(f.own) == 0 {
+		return f, false
+	}
+	start := median(ys)
+	for i, y := range ys {
+		ys[i] = math.Abs(y - start)
+	}
+	begin := max(leastScale, 1.2*median(ys))
+	best := math.Inf(-1)
+	power := 0.0
+	for _, p := range powers {
+		mid, scale, weight, like := start, begin, 0.0, 0.0
+		rel := make([]float64, len(cs))
+		for i, c := range cs {
+			rel[i] = exp(-p * c.q) // precision
+		}
+		for range 20 {
+			var su, sy, sq float64
+			for i, c := range cs {
+				z := c.y - mid
+				u := (tail + 1) / (tail + float64(float64(z*z)*rel[i])/float64(scale*scale))
+				u = float64(u * rel[i])
+				su += u
+				sy += float64(u * c.y)
+			}
+			mid = sy / su
+			for i, c := range cs {
+				z := float64((c.y-mid)*(c.y-mid)) * rel[i]
+				sq += float64(z * (tail + 1) / (tail + z/float64(scale*scale)))
+			}
+			n := float64(len(cs))
+			v := float64(sq * n / (n - 1))
+			if in.prior > 0 {
+				v = (v + float64(in.worth*in.prior*in.prior)) / (n + in.worth)
+			} else {
+				v /= n
+			}
+			scale = max(leastScale, math.Sqrt(v))
+			weight = su
+		}
+		for i, c := range cs {
+			z := float64((c.y-mid)*(c.y-mid)) * rel[i] / float64(scale*scale)
+			like += float64(0.5*ln(rel[i])) - float64((tail+1)/2*log1p(z/tail))
+		}
+		like -= float64(len(cs)) * ln(scale)
+		if in.prior > 0 {
+			d := ln(scale / in.prior)
+			like -= float64(in.worth * d * d)
+		}
+		like -= math.Abs(p - 0.5)
+		if like > best {
+			best, power = like, p
+			f.mid, f.scale = mid, scale
+			_ = weight
+			sum := 0.0
+			for _, r := range rel {
+				sum += r
+			}
+			f.midVar = float64((tail+3)/(tail+1)) * float64(scale*scale) / sum
+		}
+	}
+	f.scaleSD = math.Sqrt((tail + 3) / (2 * tail) / (float64(len(cs)-1) + in.worth))
+	sum := 0.0
+	for i := range f.own {
+		o := &f.own[i]
+		o.y -= f.mid
+		o.rel = exp(power * o.rel / 2)
+		sum += 1 / float64(o.rel*o.rel)
+	}
+	f.se = math.Sqrt(float64((tail+3)/(tail+1)*float64(f.scale*f.scale))/sum + f.midVar)
+	return f, true
+}
+
+// node is one guess of what the controls leave uncertain.
+type node struct{ mid, scale, logWeight float64 }
+
+// nodes are five guesses with the right variances.
+func (f *shift) nodes() [5]node {
+	m, s := math.Sqrt(3*f.midVar), exp(math.Sqrt(3)*f.scaleSD)
+	lnSixth, lnThird := -1.791759469228055, -1.0986122886681098
+	n := float64(len(f.own))
+	ls := ln(f.scale)
+	lg := math.Sqrt(3) * f.scaleSD
+	return [5]node{
+		{0, f.scale, lnThird - float64(n*ls)},
+		{m, f.scale, lnSixth - float64(n*ls)},
+		{-m, f.scale, lnSixth - float64(n*ls)},
+		{0, float64(f.scale * s), lnSixth - float64(n*(ls+lg))},
+		{0, f.scale / s, lnSixth - float64(n*(ls-lg))},
+	}
+}
+
+// like is the logarithm of the likelihood of the treated hosts' values if they are shifted by x, but for a constant.
+func (f *shift) like(nodes *[5]node, x float64) float64 {
+	var ls [5]float64
+	top := math.Inf(-1)
+	for k, nd := range nodes {
+		by := x + nd.mid
+		inv := 1 / (tail * float64(nd.scale*nd.scale))
+		p, e := 1.0, 0
+		for _, o := range f.own {
+			z := (o.y - by) / o.rel
+			p *= 1 + float64(float64(z*z)*inv)
+			if p > 1e200 {
+				var d int
+				p, d = math.Frexp(p)
+				e += d
+			}
+		}
+		l := ln(p)
+		if e != 0 {
+			l += float64(float64(e) * math.Ln2)
+		}
+		ls[k] = nd.logWeight - float64((tail+1)/2*l)
+		top = max(top, ls[k])
+	}
+	sum := 0.0
+	for _, l := range ls {
+		sum += exp(l - top)
+	}
+	return top + ln(sum)
+}
+
+// The shifts that evidence is averaged over, in standard errors: from leastShift on, each stepShift times the one
+// before, with a weight that falls beyond typicalShift.
+const (
+	leastShift   = 0.5
+	stepShift    = 1.25
+	countShifts  = 48
+	typicalShift = 5.0
+)
+
+var shifts = func() (s struct{ at, weight [countShifts]float64 }) {
+	x, sum := leastShift, 0.0
+	for i := range countShifts {
+		r := x / typicalShift
+		s.at[i], s.weight[i] = x, 1/(1+float64(r*math.Sqrt(r)))
+		sum += s.weight[i]
+		x = float64(x * stepShift)
+	}
+	for i := range s.weight {
+		s.weight[i] = s.weight[i] / sum
+	}
+	return s
+}()
+
+// evidence is the logarithm of the evidence for a shift upwards (sign 1) or downwards (-1).
+func (f *shift) evidence(nodes *[5]node, sign float64) float64 {
+	far := 0.0
+	for _, o := range f.own {
+		far = max(far, sign*o.y)
+	}
+	null := f.like(nodes, 0)
+	var ls [countShifts]float64
+	n, top := 0, math.Inf(-1)
+	for i, a := range shifts.at {
+		x := float64(a * f.se)
+		if x > 2*far && i > 8 {
+			break
+		}
+		ls[i] = f.like(nodes, sign*x) - null + ln(shifts.weight[i])
+		top = max(top, ls[i])
+		n++
+	}
+	sum := 0.0
+	for _, l := range ls[:n] {
+		sum += exp(l - top)
+	}
+	return top + ln(sum)
+}
+
+// region is what the shift may be: its estimate, and the outermost values that are not excluded at 1-a.
+func (f *shift) region(nodes *[5]node, a, width float64) (est, low, high float64) {
+	const points = 96
+	lo, hi := f.own[0].y, f.own[0].y
+	for _, o := range f.own {
+		lo, hi = min(lo, o.y), max(hi, o.y)
+	}
+	far := 8 * f.se
+	lo, hi = lo-far, hi+far
+	step := (hi - lo) / points
+	var ls [points + 1]float64
+	top := math.Inf(-1)
+	for i := range ls {
+		ls[i] = f.like(nodes, lo+float64(float64(i)*step))
+		top = max(top, ls[i])
+	}
+	var sum, first float64
+	for i, l := range ls {
+		w := exp(l - top)
+		sum += w
+		first += float64(w * float64(i))
+	}
+	est = lo + float64(first/sum*step)
+	level := top + ln(float64(sum*step)/float64(width*f.se)) + ln(a)
+	// The region is where the likelihood is above level; it may have holes, which count as in it.
+	at := func(i, j int) float64 { // between an outer point below the level and an inner one above it
+		d := ls[j] - ls[i]
+		if !(d > 0) {
+			return lo + float64(float64(i)*step)
+		}
+		return lo + float64(step*(float64(i)+float64(float64(j-i)*(level-ls[i])/d)))
+	}
+	i, j := 0, points
+	for i < points && ls[i] < level {
+		i++
+	}
+	for j > 0 && ls[j] < level {
+		j--
+	}
+	if i > j {
+		return est, est, est
+	}
+	low, high = lo, hi
+	switch {
+	case i > 0:
+		low = at(i-1, i)
+	default:
+		low = math.Inf(-1)
+	}
+	switch {
+	case j < points:
+		high = at(j+1, j)
+	default:
+		high = math.Inf(1)
+	}
+	return est, low, high
+}
+
+// detectable is the smallest shift that would give evidence need with a probability of 80 %, were hosts and hours what
+// they are (se, nt hosts); infinite where there is none below a factor of 1,000.
+func detectable(se, midVar, nt, need float64) float64 {
+	v := float64(se*se) - midVar
+	if !(v > 0) || !(nt > 0) {
+		return math.Inf(1)
+	}
+	s2 := v * nt * ((tail + 1) / (tail + 3)) // of one host
+	s2 += float64(midVar * nt / (nt + 1))
+	u := 2 * need / float64((tail+1)*nt)
+	if u > 30 {
+		return math.Inf(1)
+	}
+	d := math.Sqrt(float64(tail * s2 * expm1(u)))
+	return d + float64(0.84*se)
+}
+
+// spreadOf centres the logarithms of variances. NaN: not known.
+func spreadOf(variance []float64) []float64 {
+	out := make([]float64, len(variance))
+	var known []float64
+	for i, v := range variance {
+		out[i] = nan
+		if v > 0 {
+			out[i] = ln(v)
+			known = append(known, out[i])
+		}
+	}
+	m := median(slices.Clone(known))
+	for i := range out {
+		out[i] -= m
+	}
+	return out
+}
