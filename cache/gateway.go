@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"time"
 )
@@ -15,6 +16,7 @@ type Gateway struct {
 	Registry *Registry
 	Users    Users
 	Log      Log
+	Jobs     Jobs
 	// Now is the clock; nil means the real one.
 	Now func() time.Time
 	// Writes says whether commands that write may run, and if not, what to configure. Nil: refused.
@@ -38,27 +40,57 @@ func (g *Gateway) Do(ctx context.Context, r Request) (Value, error) {
 	if err != nil {
 		return Value{}, g.refuse(cmd, r, err)
 	}
-	call.Job, call.User, call.From, call.Began, call.progress = NewID("j"), r.User, r.From, g.now(), r.Progress
-	if err := g.record(Event{Who: r.User.Name, Kind: "call.begun", Command: cmd.Name, Job: call.Job, What: cmd.Redact(rest), Why: r.From}); err != nil {
+	call.Job, call.User, call.From, call.Began = NewID("j"), r.User, r.From, g.now()
+	job := &Job{ID: call.Job, Command: cmd.Name, What: cmd.Redact(rest), Who: r.User.Name, From: r.From, Began: call.Began}
+	if err := g.record(Event{Who: r.User.Name, Kind: "call.begun", Command: cmd.Name, Job: call.Job, What: job.What, Why: r.From}); err != nil {
 		return Value{}, err
 	}
-	v, err := cmd.Run(ctx, call)
-	done := Event{Who: r.User.Name, Kind: "call.done", Command: cmd.Name, Job: call.Job, What: fmt.Sprintf("%s took %s", cmd.Name, g.now().Sub(call.Began).Round(time.Millisecond))}
+	async := call.Flag("async")
+	if async { // it outlives the connection that asked for it; CACHE.JOB CANCEL ends it
+		ctx = context.WithoutCancel(ctx)
+	}
+	ctx, job.cancel = context.WithCancelCause(ctx)
+	call.progress = func(v Value) {
+		job.tell(v)
+		if r.Progress != nil && !async {
+			r.Progress(v)
+		}
+	}
+	g.Jobs.begin(job)
+	if async {
+		go func() { _, _ = g.carryOut(ctx, call, job) }() // Jobs.Close waits for it
+		return Dict("job", String(call.Job), "next", String("CACHE.JOB TAIL "+call.Job)), nil
+	}
+	return g.carryOut(ctx, call, job)
+}
+
+// carryOut runs the handler and says how it ended, to the record and to whoever follows the job.
+func (g *Gateway) carryOut(ctx context.Context, call *Call, job *Job) (v Value, err error) {
+	defer job.cancel(nil)
+	defer func() { g.Jobs.end(job, v, err, g.now()) }()
+	cmd := call.Command
+	v, err = g.run(ctx, call)
+	took := g.now().Sub(call.Began).Round(time.Millisecond)
+	done := Event{Who: call.User.Name, Kind: "call.done", Command: cmd.Name, Job: call.Job, What: fmt.Sprintf("%s took %s", cmd.Name, took)}
 	if err != nil {
-		if ctx.Err() != nil {
-			if _, ok := errors.AsType[*Error](err); !ok {
-				err = Errorf(CodeCancelled, "", "%s was cancelled after %s", cmd.Name, g.now().Sub(call.Began).Round(time.Millisecond))
-			}
+		e, ok := errors.AsType[*Error](err)
+		if cause, is := errors.AsType[*Error](context.Cause(ctx)); is {
+			e, ok = cause, true
+		}
+		switch {
+		case ok:
+			err = e
+		case ctx.Err() != nil:
+			err = Errorf(CodeCancelled, "", "%s was cancelled after %s", cmd.Name, took)
+		default:
+			err = &Error{Code: CodeErr, Msg: err.Error()}
 		}
 		done.Kind, done.Why = "call.failed", err.Error()
 	}
 	if lerr := g.record(done); lerr != nil && err == nil {
-		return v, lerr
+		err = lerr
 	}
 	if err != nil {
-		if _, ok := errors.AsType[*Error](err); !ok {
-			err = &Error{Code: CodeErr, Msg: err.Error()}
-		}
 		return Value{}, err
 	}
 	if call.Text("format") == "json" {
@@ -69,6 +101,17 @@ func (g *Gateway) Do(ctx context.Context, r Request) (Value, error) {
 		return String(string(b)), nil
 	}
 	return v, nil
+}
+
+// run calls the handler. A command that panics fails alone.
+func (g *Gateway) run(ctx context.Context, call *Call) (v Value, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s panicked: %v\n%s", call.Command.Name, p, debug.Stack())
+			v, err = Value{}, Errorf(CodeErr, "report it with the record of the gateway", "%s", strings.ReplaceAll(err.Error(), "\n", " | "))
+		}
+	}()
+	return call.Command.Run(ctx, call)
 }
 
 // allow checks the role, and that the gateway may write at all.

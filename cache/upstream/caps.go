@@ -154,3 +154,12 @@ func number(s string) int {
 	}
 	return n
 }
+
+// AllCaps are all capabilities there are, sorted.
+func AllCaps() []string {
+	all := map[string]bool{CapHotkeysWindow: true, CapClusterFailover: true, CapKeySizes: true, CapClientNet: true, CapLFU: true}
+	for c := range commandOf {
+		all[c] = true
+	}
+	return sortedKeys(all)
+}

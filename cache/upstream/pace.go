@@ -1,0 +1,409 @@
+package upstream
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/kernwave/kernwave/cache"
+)
+
+// The controller's figures. They were found on loopback with servers of a million keys: a page of 50 keys with three
+// questions each keeps a server busy for about half a millisecond.
+const (
+	canaryEvery  = 4 * time.Millisecond // between two pings: what a customer would feel, sampled
+	windowPages  = 16                   // pages between two decisions
+	windowPings  = 8                    // and at least as many pings
+	dutyFirst    = 0.15
+	dutyUp       = 0.02
+	dutyLeast    = 0.02
+	cutsOpen     = 3                     // cuts in a row that open the breaker
+	stallOpens   = 25 * time.Millisecond // one ping that takes this long, and much longer than it did before, opens it at once
+	stallRatio   = 8.0
+	calmFirst    = 250 * time.Millisecond // how long the breaker stays open, doubled each time it opens again without a good window
+	calmMost     = 4 * time.Second
+	opensMost    = 8                      // times in a row; then the node is left alone
+	baselineFor  = 150 * time.Millisecond // pings before the work begins
+	noiseFloor   = 200 * time.Microsecond // differences below are the network's, not the server's
+	healthEvery  = time.Second
+	lagMost      = 16 << 20 // bytes a replica may fall behind while it is scanned
+	evictMost    = 2.0      // times the evictions per second from before
+	evictIgnored = 100      // evictions per second that nobody minds
+)
+
+// DutyMost is the most of a server's time that a paced job takes unless it is told otherwise.
+const DutyMost = 0.7
+
+// Pacer throttles one job on one node by what a customer would feel: it goes up slowly and down at once, and stops when
+// that does not help. Not safe for concurrent use, but for Report.
+type Pacer struct {
+	node  *Node
+	slack float64
+	most  float64
+
+	stop   context.CancelFunc
+	done   chan struct{}
+	health chan struct{}
+
+	mu       sync.Mutex
+	duty     float64
+	base     time.Duration // p94 of the pings before the work
+	pings    []time.Duration
+	pages    int
+	cutsRow  int
+	report   GuardReport
+	tripped  string // why the breaker opens at the next page; empty: it does not
+	calm     time.Duration
+	opensRow int
+	dead     error
+
+	debt time.Duration
+}
+
+// GuardReport is what the guards did.
+type GuardReport struct {
+	Cuts     int           // times the duty cycle was halved
+	Opens    int           // times the breaker opened
+	Why      string        // the last reason for either
+	Duty     float64       // now
+	Base     time.Duration // p94 of the canary's pings before the work
+	Ratio    float64       // worst window: p94 of the pings against Base
+	Throttle time.Duration // time spent waiting
+}
+
+// ErrGuard is wrapped by the error of a job that the guards ended.
+type ErrGuard struct{ Why string }
+
+func (e *ErrGuard) Error() string { return "guard: " + e.Why }
+
+// Pace begins to watch n. slack is how many times longer than before a ping may take before the job slows down, zero
+// means 2; most is the largest part of the node's time it may take, zero means DutyMost. Close ends it.
+func (n *Node) Pace(ctx context.Context, slack, most float64) (*Pacer, error) {
+	if slack == 0 {
+		slack = 2
+	}
+	if most == 0 {
+		most = DutyMost
+	}
+	dctx, cancelDial := context.WithTimeoutCause(ctx, n.cluster.cfg.Timeout, fmt.Errorf("no answer within %s", n.cluster.cfg.Timeout))
+	defer cancelDial()
+	c, err := n.Dial(dctx)
+	if err != nil {
+		return nil, err
+	}
+	first, err := n.vitals(dctx)
+	if err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	p := &Pacer{node: n, slack: slack, most: most, done: make(chan struct{}), health: make(chan struct{}), duty: min(dutyFirst, most), calm: calmFirst}
+	if why := first.unfit(); why != "" {
+		_ = c.Close()
+		return nil, &Failure{Node: n.Addr, Err: &ErrGuard{why}}
+	}
+	watch, stop := context.WithCancel(ctx)
+	p.stop = stop
+	go p.canary(watch, c)
+	go p.watchHealth(watch, first)
+	t := time.NewTimer(baselineFor)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+		p.Close()
+		return nil, context.Cause(ctx)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.base = max(p94(p.pings), 20*time.Microsecond)
+	p.report.Base = p.base
+	p.pings = nil
+	return p, nil
+}
+
+// Close ends the watch and waits for it.
+func (p *Pacer) Close() {
+	p.stop()
+	<-p.done
+	<-p.health
+}
+
+// canary pings as a customer would, on a connection of its own.
+func (p *Pacer) canary(ctx context.Context, c *Conn) {
+	defer close(p.done)
+	defer c.Close()
+	t := time.NewTicker(canaryEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		began := time.Now()
+		one, cancel := context.WithTimeoutCause(ctx, p.node.cluster.cfg.Timeout, fmt.Errorf("no answer within %s", p.node.cluster.cfg.Timeout))
+		// What is still out must open the breaker, too: waiting for the answer would be waiting for the end of the stall.
+		late := time.AfterFunc(p.stall(), func() { p.saw(time.Since(began), false) })
+		_, err := c.Do(one, "PING")
+		late.Stop()
+		cancel()
+		if err != nil {
+			if ctx.Err() == nil {
+				p.kill(fmt.Errorf("the canary: %w", err))
+			}
+			return
+		}
+		p.saw(time.Since(began), true)
+	}
+}
+
+// stall is the length of a ping that opens the breaker at once.
+func (p *Pacer) stall() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.base == 0 {
+		return time.Hour // no baseline yet
+	}
+	return max(stallOpens, time.Duration(stallRatio*float64(p.base)))
+}
+
+func (p *Pacer) saw(rtt time.Duration, whole bool) {
+	limit := p.stall()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if whole {
+		p.pings = append(p.pings, rtt)
+	}
+	if rtt >= limit && p.tripped == "" {
+		p.tripped = fmt.Sprintf("a ping took %s or more, before the work began they took %s", rtt.Round(time.Millisecond), p.base.Round(time.Microsecond))
+	}
+}
+
+func (p *Pacer) kill(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dead == nil {
+		p.dead = err
+	}
+}
+
+// vitals are the signs of a server that are not a ping.
+type vitals struct {
+	at       time.Time
+	role     string
+	info     map[string]string
+	evicted  int64
+	ops      int64
+	lag      int64 // a replica's, from its primary's last word; of a primary the worst of its replicas; -1: unknown
+	clusterN string
+}
+
+func (n *Node) vitals(ctx context.Context) (vitals, error) {
+	v, err := n.Do(ctx, "INFO")
+	if err != nil {
+		return vitals{}, err
+	}
+	in := ParseInfo(v.Str)
+	s := vitals{at: time.Now(), role: in["role"], info: in, lag: -1}
+	s.evicted = int64(number(in["evicted_keys"]))
+	s.ops = int64(number(in["instantaneous_ops_per_sec"]))
+	if off := number(in["master_repl_offset"]); s.role == "master" {
+		for i := 0; ; i++ {
+			line, ok := in[fmt.Sprintf("slave%d", i)]
+			if !ok {
+				break
+			}
+			s.lag = max(s.lag, int64(off-number(fields(line, ",", "=")["offset"])))
+		}
+	}
+	return s, nil
+}
+
+// unfit says why nothing heavy may begin here now; empty: it may.
+func (v vitals) unfit() string {
+	in := v.info
+	switch {
+	case in["loading"] == "1":
+		return "the server is loading its data"
+	case in["role"] == "slave" && in["master_sync_in_progress"] == "1":
+		return "the replica is in a full synchronisation"
+	case in["master_failover_state"] != "" && in["master_failover_state"] != "no-failover":
+		return "a failover is under way"
+	case in["rdb_bgsave_in_progress"] == "1" && lowMemory(in):
+		return "a background save is under way and memory is short"
+	}
+	return ""
+}
+
+// lowMemory says whether less than a tenth of the machine's memory is left beside the server's own.
+func lowMemory(in map[string]string) bool {
+	total, rss := number(in["total_system_memory"]), number(in["used_memory_rss"])
+	return total > 0 && rss > total*9/10
+}
+
+// watchHealth looks at the server's own figures once a second.
+func (p *Pacer) watchHealth(ctx context.Context, first vitals) {
+	defer close(p.health)
+	t := time.NewTicker(healthEvery)
+	defer t.Stop()
+	last := first
+	uptime := max(1, number(first.info["uptime_in_seconds"]))
+	before := float64(first.evicted) / float64(uptime)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		one, cancel := context.WithTimeout(ctx, p.node.cluster.cfg.Timeout)
+		v, err := p.node.vitals(one)
+		cancel()
+		if err != nil {
+			continue // the canary says when the node is gone
+		}
+		why := v.unfit()
+		rate := float64(v.evicted-last.evicted) / max(0.1, v.at.Sub(last.at).Seconds())
+		switch {
+		case v.role != first.role:
+			p.kill(&ErrGuard{"its role changed from " + first.role + " to " + v.role})
+		case v.info["run_id"] != first.info["run_id"]:
+			p.kill(&ErrGuard{"it was restarted"})
+		case why != "":
+		case rate > evictIgnored && rate > evictMost*before:
+			why = fmt.Sprintf("it evicts %.0f keys a second, before %.0f", rate, before)
+		case v.lag > lagMost:
+			why = fmt.Sprintf("a replica is %d MB behind", v.lag>>20)
+		case v.role == "slave" && v.info["master_link_status"] != "up":
+			why = "its link to its primary is down"
+		}
+		last = v
+		if why != "" {
+			p.mu.Lock()
+			p.tripped = why
+			p.mu.Unlock()
+		}
+	}
+}
+
+// Page says that a page kept the node busy for so long, waits for as long as it must, and returns an error when the job
+// must end here: an [*ErrGuard], or what ctx says.
+func (p *Pacer) Page(ctx context.Context, busy time.Duration) error {
+	p.mu.Lock()
+	p.pages++
+	if p.dead != nil {
+		defer p.mu.Unlock()
+		return p.dead
+	}
+	if p.tripped != "" {
+		p.open()
+	} else if p.pages >= windowPages && len(p.pings) >= windowPings {
+		p.decide()
+	}
+	wait := time.Duration(0)
+	if p.tripped != "" {
+		wait = p.calm
+		p.tripped = ""
+		p.calm = min(2*p.calm, calmMost)
+		if p.opensRow++; p.opensRow > opensMost {
+			err := &ErrGuard{fmt.Sprintf("the breaker opened %d times in a row: %s", p.opensRow, p.report.Why)}
+			p.mu.Unlock()
+			return err
+		}
+	}
+	duty := p.duty
+	p.mu.Unlock()
+	p.debt += time.Duration(float64(busy) * (1 - duty) / duty)
+	if wait > 0 {
+		p.debt = max(p.debt, wait)
+	}
+	if p.debt < time.Millisecond { // the clock of a sleeping goroutine is no finer
+		return ctx.Err()
+	}
+	began := time.Now()
+	t := time.NewTimer(p.debt)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	slept := time.Since(began)
+	p.debt -= slept // oversleeping is credited to the next pages
+	p.debt = max(p.debt, -50*time.Millisecond)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.report.Throttle += slept
+	if wait > 0 { // what was seen while the breaker was open belongs to nobody's window
+		p.pings, p.pages, p.tripped = nil, 0, ""
+	}
+	return p.dead
+}
+
+// open opens the breaker. The caller holds mu.
+func (p *Pacer) open() {
+	p.report.Opens++
+	p.report.Why = p.tripped
+	p.duty = max(dutyLeast, p.duty/4)
+	p.cutsRow = 0
+}
+
+// decide ends a window. The caller holds mu.
+func (p *Pacer) decide() {
+	now := p94(p.pings)
+	p.pings, p.pages = nil, 0
+	ratio := float64(now) / float64(p.base)
+	p.report.Ratio = max(p.report.Ratio, ratio)
+	if now <= time.Duration(p.slack*float64(p.base))+noiseFloor {
+		p.duty = min(p.most, p.duty+dutyUp)
+		p.cutsRow, p.opensRow, p.calm = 0, 0, calmFirst
+		return
+	}
+	p.duty = max(dutyLeast, p.duty/2)
+	p.report.Cuts++
+	p.report.Why = fmt.Sprintf("pings took %.1f times as long as before", ratio)
+	if p.cutsRow++; p.cutsRow >= cutsOpen {
+		p.tripped = fmt.Sprintf("%d windows in a row were cut: %s", p.cutsRow, p.report.Why)
+		p.open()
+	}
+}
+
+// Report is what the guards have done so far.
+func (p *Pacer) Report() GuardReport {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := p.report
+	r.Duty = p.duty
+	return r
+}
+
+// p94 of durations: the tail that a customer notices, steadier than p99 in a window of a few dozen.
+func p94(d []time.Duration) time.Duration {
+	if len(d) == 0 {
+		return 0
+	}
+	s := slices.Sorted(slices.Values(d))
+	return s[min(len(s)-1, len(s)*94/100)]
+}
+
+// Add merges what the guards of several nodes did.
+func (r *GuardReport) Add(o GuardReport) {
+	r.Cuts += o.Cuts
+	r.Opens += o.Opens
+	if o.Why != "" {
+		r.Why = o.Why
+	}
+	r.Base, r.Ratio, r.Throttle = max(r.Base, o.Base), max(r.Ratio, o.Ratio), r.Throttle+o.Throttle
+}
+
+// Value is the report as replies carry it.
+func (r GuardReport) Value() cache.Value {
+	v := cache.Dict("cuts", cache.Number(r.Cuts), "breaker_opened", cache.Number(r.Opens),
+		"canary_before_us", cache.Number(r.Base.Microseconds()), "canary_worst_ratio", cache.Real(float64(int(r.Ratio*100))/100),
+		"throttled_ms", cache.Number(r.Throttle.Milliseconds()))
+	if r.Why != "" {
+		v.Add("why", cache.String(r.Why))
+	}
+	return v
+}
