@@ -3,7 +3,6 @@ package judge
 import (
 	"errors"
 	"fmt"
-	"math"
 	"time"
 )
 
@@ -14,6 +13,7 @@ const block = 5 * time.Minute
 const (
 	maxHosts   = 100_000
 	maxSignals = 1_000
+	maxValue   = 1e30 // sums of more than that would not be numbers
 )
 
 // Comparison follows one host type. What it remembers grows with hosts, signals and hours, not with samples.
@@ -112,14 +112,21 @@ func (c *Comparison) Group() Group { return c.g }
 // Observe takes the next sample of a signal: one value per host, in the order of Group.Hosts; NaN is a missing one.
 // The k-th sample is of the time Start + k Step. Values must not be negative or infinite.
 func (c *Comparison) Observe(signal int, values []float64) error {
-	if len(values) != len(c.g.Hosts) {
-		return fmt.Errorf("%d values for %d hosts", len(values), len(c.g.Hosts))
-	}
-	for i, v := range values {
-		if v < 0 || math.IsInf(v, 0) {
-			return fmt.Errorf("signal %s, host %s: %v is no value: it must be 0 or more", c.g.Signals[signal].Name, c.g.Hosts[i].ID, v)
-		}
+	if err := c.g.checkSample(signal, values); err != nil {
+		return err
 	}
 	c.cells[signal].observe(values)
+	return nil
+}
+
+func (g *Group) checkSample(signal int, values []float64) error {
+	if len(values) != len(g.Hosts) {
+		return fmt.Errorf("%d values for %d hosts", len(values), len(g.Hosts))
+	}
+	for i, v := range values {
+		if v < 0 || v > maxValue {
+			return fmt.Errorf("signal %s, host %s: %v is no value: it must be from 0 to %g", g.Signals[signal].Name, g.Hosts[i].ID, v, maxValue)
+		}
+	}
 	return nil
 }

@@ -137,8 +137,11 @@ func (f *Family) mde(bad Direction, l CellLook) float64 {
 	return relative(bad, detectable(l.se, l.midVar, float64(l.Treated), f.need()))
 }
 
-func (f *Family) need() float64 {
-	return ln(float64(f.judged)/reference.q) - reference.lnShare[0] + reference.cost
+func (f *Family) need() float64 { return needFor(f.judged) }
+
+// needFor is the evidence of the level that makes a regression of one of so many cells.
+func needFor(cells int) float64 {
+	return ln(float64(cells)/reference.q) - reference.lnShare[0] + reference.cost
 }
 
 // relative is a change in log units in the bad direction as a relative one.

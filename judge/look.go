@@ -108,15 +108,12 @@ func (k *cell) look(left map[int]string, at time.Time) CellLook {
 		l.WhyNot = "nothing was seen after the change yet"
 		return l
 	}
-	level, treated := make([]float64, n), make([]bool, n)
+	level, treated := k.changes(left)
 	arms, lost, flat, seen := 0, 0, 0, 0.0
 	for i, h := range hosts {
-		treated[i] = h.Treated
-		level[i] = k.change(i)
 		if h.Treated {
 			arms++
 			if why, out := left[i]; out {
-				level[i] = nan
 				l.NotPass = why
 			}
 		}
@@ -173,52 +170,23 @@ const lostAfter = 15 * time.Minute
 // test fits what was seen and weighs it.
 func (k *cell) test(l *CellLook, level []float64, treated []bool) {
 	m := &reference
-	in := lookFor{y: level, spread: k.base.spread, treated: treated}
-	if k.base.vary > 0 {
-		in.prior, in.worth = math.Sqrt(m.wander*k.base.vary*(1/l.Hours+1/max(k.base.hours, 0.1))/6), m.worth
-	}
-	f, ok := newShift(in)
-	if !ok {
+	w := k.weigh(level, treated)
+	if !w.ok[0] {
+		l.WhyNot = "too few hosts show enough"
 		return
 	}
-	nodes := f.nodes()
-	sign := k.sig.Bad.sign()
+	f := &w.fit[0]
 	l.se, l.midVar = f.se, f.midVar
-	l.Estimate, l.Low, l.High = f.region(&nodes, 1-m.level, m.width)
-	es := [3]float64{f.evidence(&nodes, sign), math.Inf(-1), math.Inf(-1)}
-
-	y := make([]float64, len(level))
-	for i := range y {
-		y[i] = nan
-		if level[i] == level[i] {
-			y[i] = k.jumps[1][i].logMean() - k.jumps[0][i].logMean()
-		}
-	}
-	flat := make([]float64, len(level))
-	if f, ok := newShift(lookFor{y: y, spread: flat, treated: treated}); ok {
-		f.scale = max(f.scale, 0.05)
-		nodes := f.nodes()
-		es[1] = f.evidence(&nodes, 1)
-	}
-	for i := range y {
-		y[i] = nan
-		if level[i] == level[i] {
-			y[i] = k.trend(i)
-		}
-	}
-	if f, ok := newShift(lookFor{y: y, spread: k.base.spread, treated: treated}); ok {
-		nodes := f.nodes()
-		es[2] = f.evidence(&nodes, sign)
-	}
+	l.Estimate, l.Low, l.High = f.region(&w.nodes[0], 1-m.level, m.width)
 	top, best := math.Inf(-1), 0
-	for i := range es {
-		es[i] += m.lnShare[i]
-		if es[i] > top {
-			top, best = es[i], i
+	for i := range w.evidence {
+		w.evidence[i] += m.lnShare[i]
+		if w.evidence[i] > top {
+			top, best = w.evidence[i], i
 		}
 	}
 	sum := 0.0
-	for _, e := range es {
+	for _, e := range w.evidence {
 		sum += exp(e - top)
 	}
 	l.Evidence, l.By = top+ln(sum), [...]string{"level", "jumps", "trend"}[best]

@@ -14,6 +14,7 @@ import (
 // hosts' values with and without a shift, the first averaged over how large it may be.
 type shift struct {
 	mid, scale float64 // of the controls
+	power      float64 // see powers
 	midVar     float64 // how well mid is known
 	scaleSD    float64 // of the logarithm of scale
 	se         float64 // of the shift, were hosts normal
@@ -30,6 +31,9 @@ const tail = 4.0
 // leastScale is the smallest scale of changes of a host: below it nothing is of interest, and constants have none.
 const leastScale = 2e-4
 
+// mostSpread bounds how much more or less than a typical host one is taken to vary: a factor of e⁴ in its scale.
+const mostSpread = 8.0
+
 // powers are how closely a host's scale follows its variation before, as a power; that which suits the controls best
 // is taken.
 var powers = [...]float64{0, 0.25, 0.5, 0.75, 1}
@@ -37,14 +41,14 @@ var powers = [...]float64{0, 0.25, 0.5, 0.75, 1}
 // lookFor is what a test of a shift needs.
 type lookFor struct {
 	y       []float64 // by host; NaN: not known
-	spread  []float64 // logarithm of the variance that the host had before, less that of a typical one; NaN: not known
+	spread  []float64 // logarithm of the variance that the host had before, less that of a typical one; NaN or nil: not known
 	treated []bool
 	prior   float64 // scale that the before lets one expect; 0: none
 	worth   float64 // how many controls the prior is worth
 }
 
-// newShift fits the controls. Not ok: there are too few hosts.
-func newShift(in lookFor) (shift, bool) {
+// newShift fits the controls, with a scale of least or more. Not ok: there are too few hosts.
+func newShift(in lookFor, least float64) (shift, bool) {
 	type host struct{ y, q float64 }
 	var cs []host
 	var f shift
@@ -53,11 +57,10 @@ func newShift(in lookFor) (shift, bool) {
 		if y != y {
 			continue
 		}
-		q := in.spread[i]
-		if q != q {
-			q = 0
+		q := 0.0
+		if in.spread != nil && in.spread[i] == in.spread[i] {
+			q = max(-mostSpread, min(mostSpread, in.spread[i]))
 		}
-		q = max(-8, min(8, q))
 		if in.treated[i] {
 			f.own = append(f.own, own{y, q})
 		} else {
@@ -73,11 +76,10 @@ func newShift(in lookFor) (shift, bool) {
 	for i, y := range ys {
 		ys[i] = math.Abs(y - start)
 	}
-	begin := max(leastScale, 1.2*median(ys))
+	begin := max(least, 1.2*median(ys))
 	best := math.Inf(-1)
-	power := 0.0
 	for _, p := range powers {
-		mid, scale, weight, like := start, begin, 0.0, 0.0
+		mid, scale, like := start, begin, 0.0
 		rel := make([]float64, len(cs))
 		for i, c := range cs {
 			rel[i] = exp(-p * c.q) // precision
@@ -103,8 +105,7 @@ func newShift(in lookFor) (shift, bool) {
 			} else {
 				v /= n
 			}
-			scale = max(leastScale, math.Sqrt(v))
-			weight = su
+			scale = max(least, math.Sqrt(v))
 		}
 		for i, c := range cs {
 			z := float64((c.y-mid)*(c.y-mid)) * rel[i] / float64(scale*scale)
@@ -117,9 +118,8 @@ func newShift(in lookFor) (shift, bool) {
 		}
 		like -= math.Abs(p - 0.5)
 		if like > best {
-			best, power = like, p
+			best, f.power = like, p
 			f.mid, f.scale = mid, scale
-			_ = weight
 			sum := 0.0
 			for _, r := range rel {
 				sum += r
@@ -132,7 +132,7 @@ func newShift(in lookFor) (shift, bool) {
 	for i := range f.own {
 		o := &f.own[i]
 		o.y -= f.mid
-		o.rel = exp(power * o.rel / 2)
+		o.rel = exp(f.power * o.rel / 2)
 		sum += 1 / float64(o.rel*o.rel)
 	}
 	f.se = math.Sqrt(float64((tail+3)/(tail+1)*float64(f.scale*f.scale))/sum + f.midVar)

@@ -45,6 +45,7 @@ and no settings.`,
 	cmd.Flags().StringVar(&cases, "cases", "", "`FILE` of cases, also compressed with gzip; - is the standard input")
 	cmd.Flags().StringVar(&out, "out", "-", "`FILE` for the verdicts, compressed when it ends in .gz; - is the standard output")
 	completeFiles(cmd, "cases", "out")
+	cmd.AddCommand(a.judgeExplainCommand(), a.judgePlanCommand())
 	return cmd
 }
 

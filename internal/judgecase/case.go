@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"time"
 
@@ -190,6 +189,15 @@ func (c Case) Play(cmp *judge.Comparison, look func(at int64) bool) error {
 	if err != nil {
 		return err
 	}
+	return c.play(n, cmp, look)
+}
+
+// observer is shown samples.
+type observer interface {
+	Observe(signal int, values []float64) error
+}
+
+func (c Case) play(n int, to observer, look func(at int64) bool) error {
 	columns := make([][]Samples, len(c.Signals))
 	for s, sig := range c.Signals {
 		columns[s] = make([]Samples, len(c.Hosts))
@@ -197,7 +205,7 @@ func (c Case) Play(cmp *judge.Comparison, look func(at int64) bool) error {
 			columns[s][i] = h.Series[sig.Name]
 		}
 	}
-	values := slices.Repeat([]float64{math.NaN()}, len(c.Hosts))
+	values := make([]float64, len(c.Hosts))
 	next := 0
 	for k := range n {
 		at := float64(c.Start) + float64(float64(k)*c.StepS)
@@ -217,7 +225,7 @@ func (c Case) Play(cmp *judge.Comparison, look func(at int64) bool) error {
 					values[i] = series[k]
 				}
 			}
-			if err := cmp.Observe(s, values); err != nil {
+			if err := to.Observe(s, values); err != nil {
 				return fmt.Errorf("sample %d: %w", k, err)
 			}
 		}

@@ -32,13 +32,13 @@ type Needs struct {
 // Line is a verdict as it is written.
 func Line(v judge.Verdict) Verdict {
 	out := Verdict{
-		Case: v.Group, Signal: v.Signal, Look: v.Look.Unix(), Verdict: v.Outcome.String(), Effect: rounded(v.Effect),
-		Low: rounded(v.Low), High: rounded(v.High), Level: v.Level, MDE: rounded(v.MDE), P: rounded(v.P), Why: v.Why,
+		Case: v.Group, Signal: v.Signal, Look: v.Look.Unix(), Verdict: v.Outcome.String(), Effect: Rounded(v.Effect),
+		Low: Rounded(v.Low), High: Rounded(v.High), Level: v.Level, MDE: Rounded(v.MDE), P: Rounded(v.P), Why: v.Why,
 	}
 	if v.Needs != (judge.Needs{}) {
 		out.Needs = &Needs{}
 		if v.Needs.Hours > 0 {
-			out.Needs.Hours = rounded(v.Needs.Hours)
+			out.Needs.Hours = Rounded(v.Needs.Hours)
 		}
 		if v.Needs.Hosts > 0 {
 			out.Needs.Hosts = &v.Needs.Hosts
@@ -50,8 +50,8 @@ func Line(v judge.Verdict) Verdict {
 // significant is how many digits are written: the rest may differ between processors, and means nothing.
 const significant = 6
 
-// rounded keeps the significant digits. Nil: there is no such number.
-func rounded(x float64) *float64 {
+// Rounded keeps the significant digits. Nil: there is no such number.
+func Rounded(x float64) *float64 {
 	if math.IsNaN(x) || math.IsInf(x, 0) {
 		return nil
 	}

@@ -1,0 +1,145 @@
+package judge
+
+import (
+	"math"
+	"time"
+)
+
+// Working is how a verdict on one signal comes about, for a person who wants to check it.
+type Working struct {
+	Hosts []HostWorking // as Group.Hosts
+	// Middle is the typical relative change of the controls against their common movement, and Scale how much a typical
+	// host's change differs from it, in log units.
+	Middle, Scale float64
+	// Error is the standard error of the effect, in log units, were hosts normal.
+	Error float64
+	// Level, Jumps and Trend are the evidence of each for a change for the worse: how many times likelier what was seen
+	// is with such a change than without.
+	Level, Jumps, Trend float64
+	Look                CellLook
+}
+
+// HostWorking is what one host contributes.
+type HostWorking struct {
+	ID       string
+	Treated  bool
+	Before   float64 // mean of the signal before
+	Expected float64 // mean after, had the host moved as the controls did
+	After    float64 // mean after
+	Change   float64 // After against Expected, relative
+	Noise    float64 // how much its change may differ by chance, in log units: a scale of Student's t with 4 degrees of freedom
+	Samples  int     // after
+	Out      string  // why it does not count; empty: it does
+}
+
+// Working shows how the verdict on a signal at a look comes about. It changes nothing.
+func (c *Comparison) Working(signal int, at time.Time) Working {
+	k := c.cells[signal]
+	left := c.leftOut()
+	w := Working{Hosts: make([]HostWorking, len(c.g.Hosts)), Look: k.look(left, at), Middle: nan, Scale: nan, Error: nan}
+	if k.base == nil {
+		for i, h := range c.g.Hosts {
+			w.Hosts[i] = HostWorking{ID: h.ID, Treated: h.Treated, Before: nan, Expected: nan, After: nan, Change: nan, Noise: nan, Out: w.Look.WhyNot}
+		}
+		return w
+	}
+	e := k.weigh(k.changes(left))
+	if e.ok[0] {
+		w.Middle, w.Scale, w.Error = expm1(e.fit[0].mid), e.fit[0].scale, e.fit[0].se
+		w.Level, w.Jumps, w.Trend = exp(e.evidence[0]), exp(e.evidence[1]), exp(e.evidence[2])
+	}
+	level, _ := k.changes(left)
+	for i, h := range c.g.Hosts {
+		a := k.after[i]
+		one := HostWorking{ID: h.ID, Treated: h.Treated, Before: k.base.mean[i], After: nan, Expected: nan, Change: nan, Noise: nan, Samples: a.n}
+		if a.n > 0 {
+			one.After = a.x / float64(a.n)
+		}
+		switch why, out := left[i]; {
+		case out:
+			one.Out = why
+		case k.base.mean[i] == 0:
+			one.Out = "no level before"
+		case level[i] != level[i]:
+			one.Out = "too little after it settled"
+		default:
+			one.Change = expm1(level[i])
+			one.Expected = one.After / exp(level[i])
+			if e.ok[0] {
+				q := k.base.spread[i]
+				if q != q {
+					q = 0
+				}
+				one.Noise = e.fit[0].scale * exp(e.fit[0].power*max(-mostSpread, min(mostSpread, q))/2)
+			}
+		}
+		w.Hosts[i] = one
+	}
+	return w
+}
+
+// changes are the changes of the level of hosts that count. NaN: it does not.
+func (k *cell) changes(left map[int]string) (level []float64, treated []bool) {
+	hosts := k.c.g.Hosts
+	level, treated = make([]float64, len(hosts)), make([]bool, len(hosts))
+	for i, h := range hosts {
+		treated[i], level[i] = h.Treated, k.change(i)
+		if _, out := left[i]; out {
+			level[i] = nan
+		}
+	}
+	return level, treated
+}
+
+// weighed is what the three ways to look at a signal say: level, jumps, trend.
+type weighed struct {
+	fit      [3]shift
+	nodes    [3][5]node
+	ok       [3]bool
+	evidence [3]float64 // logarithm; less than nothing where there is no fit
+}
+
+// weigh fits what was seen.
+func (k *cell) weigh(level []float64, treated []bool) (w weighed) {
+	m, n := &reference, len(level)
+	sign := k.sig.Bad.sign()
+	one := func(which int, in lookFor, least, sign float64) {
+		w.evidence[which] = math.Inf(-1)
+		f, ok := newShift(in, least)
+		if !ok {
+			return
+		}
+		w.fit[which], w.ok[which], w.nodes[which] = f, true, f.nodes()
+		w.evidence[which] = f.evidence(&w.nodes[which], sign)
+	}
+	seen, treatedSeen := 0, 0
+	jumps, trend := make([]float64, n), make([]float64, n)
+	for i := range level {
+		jumps[i], trend[i] = nan, nan
+		if level[i] != level[i] {
+			continue
+		}
+		jumps[i] = k.jumps[1][i].logMean() - k.jumps[0][i].logMean()
+		trend[i] = k.trend(i)
+		if treated[i] {
+			seen += k.after[i].n
+			treatedSeen++
+		}
+	}
+	in := lookFor{y: level, spread: k.base.spread, treated: treated}
+	if treatedSeen > 0 && k.base.vary > 0 {
+		hours := float64(seen) / float64(treatedSeen) * k.c.g.Step.Hours()
+		in.prior = math.Sqrt(m.wander * k.base.vary * (1/hours + 1/max(k.base.hours, 0.1)) / 6)
+		in.worth = m.worth
+	}
+	one(0, in, leastScale, sign)
+	if !w.ok[0] {
+		return w
+	}
+	one(1, lookFor{y: jumps, treated: treated}, leastJumpScale, 1)
+	one(2, lookFor{y: trend, spread: k.base.spread, treated: treated}, leastScale, sign)
+	return w
+}
+
+// leastJumpScale is the smallest scale of how hosts' jumps change: five per cent are of no interest.
+const leastJumpScale = 0.05
