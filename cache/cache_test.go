@@ -96,7 +96,7 @@ func TestGatewayRefusesAndRecords(t *testing.T) {
 		{low, "CACHE.KEY SHOW", "ERR unknown subcommand of 'CACHE.KEY'; use one of EXPLAIN"},
 		{low, "CACHE.UNLINK", "NOPERM user vi is viewer, and CACHE.UNLINK is a write command; ask someone who is operator"},
 		{op, "CACHE.DRAIN", "NOPERM user ada is operator, and CACHE.DRAIN is a disruptive command; ask someone who is admin"},
-		{op, "CACHE.UNLINK", "NOPERM this gateway does not write: it has no users and no credential for writes; start it with --config FILE"},
+		{op, "CACHE.UNLINK", "NOPERM this gateway does not write: it has no users and no credential for writes; start it with --clusters FILE"},
 		{User{}, "CACHE.KEY EXPLAIN k", "NOAUTH Authentication required; AUTH"},
 	} {
 		if _, err := do(tc.u, tc.line); err == nil || !strings.Contains(err.Error(), tc.want) {

@@ -129,7 +129,7 @@ func (g *Gateway) allow(cmd *Command, r Request) error {
 	}
 	if cmd.Class >= Write {
 		if g.Writes == nil {
-			return Errorf(CodeNoPerm, "start it with --config FILE that names users and a write credential for the nodes",
+			return Errorf(CodeNoPerm, "start it with --clusters FILE that names users and a write credential for the nodes",
 				"this gateway does not write: it has no users and no credential for writes")
 		}
 		return g.Writes(cmd)

@@ -45,7 +45,7 @@ type Loopback struct{}
 
 // Login refuses: there are no accounts.
 func (Loopback) Login(string, string) (User, error) {
-	return User{}, Errorf(CodeWrongPass, "start the gateway with --users FILE to have accounts", "this gateway has no accounts")
+	return User{}, Errorf(CodeWrongPass, "name a file of users in the --clusters file of the gateway", "this gateway has no accounts")
 }
 
 // Default may look, also at a cost.

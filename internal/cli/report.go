@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	kwv1 "github.com/kernwave/kernwave/api/gen/kernwave/v1"
+	"github.com/kernwave/kernwave/cache"
 	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/sim/scenarios"
 )
@@ -104,8 +105,15 @@ func (a *app) explain(cmd *cobra.Command, err error) explanation {
 	e := explanation{Why: err.Error(), Code: ExitFailed}
 	if c, ok := errors.AsType[*connect.Error](err); ok {
 		e = a.explainCall(cmd, c)
+	} else if u, ok := errors.AsType[*unreachable](err); ok {
+		e = explanation{Why: u.Error(), Next: "check the address, and that the gateway runs: kernwave cache serve", Code: ExitUnreachable}
 	} else if x, ok := a.explainTransport(err); ok {
 		e = x
+	} else if c, ok := errors.AsType[*cache.Error](err); ok {
+		e = explanation{Why: c.Code + " " + c.Msg, Next: c.Next, Code: ExitFailed}
+		if c.Code == cache.CodeUnreachable {
+			e.Code = ExitUnreachable
+		}
 	} else if f, ok := errors.AsType[*fleet.Error](err); ok {
 		e = explanation{Op: f.Op, Host: string(f.Host), Why: f.Err.Error(), Next: f.Next, Code: ExitFailed}
 	}

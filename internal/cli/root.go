@@ -68,6 +68,7 @@ func newRoot(a *app) *cobra.Command {
 	}
 	add(groupRollout, a.kernelCommand(), a.rolloutCommand(), a.incidentsCommand(), a.whyCommand(), a.stopCommand(), a.judgeCommand(), a.simCommand())
 	add(groupFleet, a.hostsCommand(), a.hostCommand(), a.eventsCommand(), a.statusCommand(), a.budgetCommand())
+	add(groupFleet, a.cacheCommand())
 	add(groupAccess, a.serverCommand(), a.backupCommand(), a.restoreCommand(), a.tokenCommand(), a.operatorCommand(), a.caCommand(), a.configCommand())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
