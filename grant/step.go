@@ -38,6 +38,9 @@ func Step(v View, now time.Time) (ds []Decision, wake time.Time) {
 			wake = renewAt
 		}
 	}
+	if !v.waits(held) {
+		return ds, wake
+	}
 	u := v.use()
 	for _, r := range inOrder(v.Requests) {
 		if held[r.Operation] || v.refuse(r, u) != nil {
@@ -52,6 +55,22 @@ func Step(v View, now time.Time) (ds []Decision, wake time.Time) {
 		}
 	}
 	return ds, wake
+}
+
+// Waits says whether a request waits that is refused neither by a stop nor for its host's own sake. As long as none
+// does, Step does not look at Out.
+func (v View) Waits() bool {
+	held := map[fleet.OperationID]bool{}
+	for _, g := range v.Grants {
+		if g.Over == "" {
+			held[g.Operation] = true
+		}
+	}
+	return v.waits(held)
+}
+
+func (v View) waits(held map[fleet.OperationID]bool) bool {
+	return v.Stopped == "" && slices.ContainsFunc(v.Requests, func(r Request) bool { return !held[r.Operation] && r.Unfit == "" })
 }
 
 // Explain says why an operation's request is not granted; empty: it is, or would be at the next step. An operation

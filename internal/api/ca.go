@@ -174,7 +174,7 @@ func (ca *CA) serial() (*big.Int, error) {
 	return new(big.Int).SetBytes(b), nil
 }
 
-func serialOf(c *x509.Certificate) string { return fmt.Sprintf("%x", c.SerialNumber) }
+func serialOf(c *x509.Certificate) string { return c.SerialNumber.Text(16) }
 
 // keySHA256 is how a key is known in the store.
 func keySHA256(c *x509.Certificate) string {

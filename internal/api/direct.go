@@ -36,11 +36,12 @@ func NewDirect(ctx context.Context, cfg Config, p Parts) (*Direct, error) {
 	return &Direct{s}, nil
 }
 
-// Client is a host's certificate, as far as handlers look at it.
-type Client struct {
-	Host                fleet.HostID
-	Serial              int64
-	NotBefore, NotAfter time.Time
+// Client is a host with its certificate, as far as handlers look at it.
+type Client struct{ caller caller }
+
+// NewClient makes one.
+func NewClient(host fleet.HostID, serial int64, notBefore, notAfter time.Time) Client {
+	return Client{caller{host: host, cert: &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: notBefore, NotAfter: notAfter}}}
 }
 
 // call takes one request through the gate of its procedure and then through what every handler's answer goes through.
@@ -70,19 +71,15 @@ func (d *Direct) admit(p procedure, c caller) error {
 	return refuse(errForbidden, p.op, c.host, fmt.Sprintf("%s may not do this", c.account.Role), "ask an admin")
 }
 
-func (c Client) caller() caller {
-	return caller{host: c.Host, cert: &x509.Certificate{SerialNumber: big.NewInt(c.Serial), NotBefore: c.NotBefore, NotAfter: c.NotAfter}}
-}
-
 // CheckIn is AgentService.CheckIn.
 func (d *Direct) CheckIn(ctx context.Context, c Client, r fleet.Report) (fleet.Desired, error) {
-	res, err := call(ctx, d, rpc.AgentServiceCheckInProcedure, c.caller(), wire.ReportToProto(r), agentService{d.s}.CheckIn)
+	res, err := call(ctx, d, rpc.AgentServiceCheckInProcedure, c.caller, wire.ReportToProto(r), agentService{d.s}.CheckIn)
 	return wire.DesiredFromProto(res), err
 }
 
 // ConfirmReboot is AgentService.ConfirmReboot. host is whom the request names.
 func (d *Direct) ConfirmReboot(ctx context.Context, c Client, host fleet.HostID, id fleet.OperationID, g fleet.GrantID) (fleet.Confirmation, error) {
-	res, err := call(ctx, d, rpc.AgentServiceConfirmRebootProcedure, c.caller(),
+	res, err := call(ctx, d, rpc.AgentServiceConfirmRebootProcedure, c.caller,
 		&kwv1.ConfirmRebootRequest{Host: string(host), Operation: string(id), Grant: string(g)}, agentService{d.s}.ConfirmReboot)
 	return wire.ConfirmationFromProto(res), err
 }

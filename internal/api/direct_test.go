@@ -43,7 +43,7 @@ func TestDirect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := Client{Host: "a", Serial: 1, NotBefore: now, NotAfter: now.AddDate(0, 3, 0)}
+	a := NewClient("a", 1, now, now.AddDate(0, 3, 0))
 	ada := operator.Account{Name: "ada", Role: operator.RoleOperator}
 	ctx := t.Context()
 	if got, err := d.CheckIn(ctx, a, fleet.Report{Host: "a", Now: fleet.HostState{BootID: "1", InService: true}}); err != nil || got.From != start.Incarnation {
@@ -52,7 +52,7 @@ func TestDirect(t *testing.T) {
 	if _, err := d.CheckIn(ctx, a, fleet.Report{Host: "b", Now: fleet.HostState{BootID: "1"}}); err == nil {
 		t.Error("a spoke for b")
 	}
-	if _, err := d.CheckIn(ctx, Client{Host: "c", Serial: 3}, fleet.Report{Host: "c"}); err == nil {
+	if _, err := d.CheckIn(ctx, NewClient("c", 3, now, now.AddDate(0, 3, 0)), fleet.Report{Host: "c"}); err == nil {
 		t.Error("an unknown host was let in")
 	}
 	if got, err := d.ConfirmReboot(ctx, a, "a", "o", "g"); err != nil || got.Yes {

@@ -2,7 +2,6 @@ package control
 
 import (
 	"cmp"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -16,7 +15,13 @@ func (m mark) compare(o mark) int {
 	return cmp.Or(cmp.Compare(m.inc, o.inc), cmp.Compare(m.term, o.term), cmp.Compare(m.n, o.n))
 }
 
-func (m mark) String() string { return fmt.Sprintf("%d.%d.%d", m.inc, m.term, m.n) }
+func (m mark) String() string { return string(m.appendTo(nil)) }
+
+func (m mark) appendTo(b []byte) []byte {
+	b = append(strconv.AppendUint(b, m.inc, 10), '.')
+	b = append(strconv.AppendUint(b, m.term, 10), '.')
+	return strconv.AppendUint(b, m.n, 10)
+}
 
 // answer is what fleet.Desired.Answer says: which answer, to which report of which line. A host gives it back as it is.
 // It needs no signature: a host that forges one can only deceive about itself.
@@ -26,7 +31,11 @@ type answer struct {
 	seq  uint64 // of the report that it answered
 }
 
-func (a answer) String() string { return fmt.Sprintf("%s/%s/%d", a.mark, a.line, a.seq) }
+func (a answer) String() string {
+	b := append(a.mark.appendTo(make([]byte, 0, 64)), '/')
+	b = append(append(b, a.line...), '/')
+	return string(strconv.AppendUint(b, a.seq, 10))
+}
 
 // maxAnswer bounds what is read of an echo: six numbers of at most twenty digits.
 const maxAnswer = 160
@@ -53,22 +62,25 @@ func parseAnswer(s string) answer {
 }
 
 func parseMark(s string) (m mark, ok bool) {
-	parts := strings.Split(s, ".")
-	if len(parts) != 3 {
-		return m, false
-	}
-	for i, v := range []*uint64{&m.inc, &m.term, &m.n} {
-		if *v, ok = number(parts[i]); !ok {
-			return mark{}, false
-		}
+	inc, rest, _ := strings.Cut(s, ".")
+	term, n, _ := strings.Cut(rest, ".")
+	var ok1, ok2, ok3 bool
+	m.inc, ok1 = number(inc)
+	m.term, ok2 = number(term)
+	m.n, ok3 = number(n)
+	if !ok1 || !ok2 || !ok3 {
+		return mark{}, false
 	}
 	return m, true
 }
 
 // number reads a number only as we print it, so that equal ones are equal as text.
 func number(s string) (uint64, bool) {
+	if len(s) == 0 || len(s) > 1 && s[0] == '0' {
+		return 0, false
+	}
 	n, err := strconv.ParseUint(s, 10, 64)
-	return n, err == nil && strconv.FormatUint(n, 10) == s
+	return n, err == nil
 }
 
 func (c *Control) mark(n uint64) mark {

@@ -17,7 +17,7 @@ import (
 
 // stepGrants asks the arbiter over every wish there is, and writes what it decides.
 func (w *world) stepGrants() (wake time.Time, err error) {
-	v, err := w.grantView()
+	v, err := w.stepView()
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -70,7 +70,12 @@ func (w *world) carryOutGrant(d grant.Decision) error {
 }
 
 // grantView gathers every wish, every grant that has not ended, and every host that is out or must be taken for it.
-func (w *world) grantView() (grant.View, error) {
+func (w *world) grantView() (grant.View, error) { return w.grantViewFor(true) }
+
+// stepView is grantView for grant.Step alone: as long as nobody waits for a grant, nobody asks who is out.
+func (w *world) stepView() (grant.View, error) { return w.grantViewFor(false) }
+
+func (w *world) grantViewFor(all bool) (grant.View, error) {
 	v := grant.View{Stopped: w.stopped, Life: w.c.cfg.GrantLife}
 	bs, err := budgets(w.r)
 	if err != nil {
@@ -106,12 +111,15 @@ func (w *world) grantView() (grant.View, error) {
 			v.Out = append(v.Out, grant.Out{Host: g.Host, Groups: w.groups(v.Budgets, g.Host), Why: why})
 		}
 	}
+	if !all && !v.Waits() {
+		return v, nil
+	}
 	for id := range w.maybeOut() {
 		if granted[id] {
 			continue
 		}
 		if h := w.hot.Hosts.Get(id); h != nil {
-			if why := w.out(*h); why != "" {
+			if why := w.out(h); why != "" {
 				v.Out = append(v.Out, grant.Out{Host: id, Groups: w.groups(v.Budgets, id), Why: why})
 			}
 		}
@@ -141,21 +149,21 @@ func (w *world) maybeOut() map[fleet.HostID]bool {
 
 // out says why a host counts as out of service for reasons of its own; empty: it does not. Only a person's decision
 // (maintenance, retired) takes a host out of the count, never a timeout.
-func (w *world) out(h fleet.Host) string {
+func (w *world) out(h *fleet.Host) string {
 	if h.Status != fleet.StatusActive {
 		return ""
 	}
-	if why := w.c.distrusted(h, w.now); why != "" {
+	if why := w.c.distrusted(*h, w.now); why != "" {
 		return why
 	}
-	if why := w.missing(h); why != "" {
+	if why := w.missing(*h); why != "" {
 		return why
 	}
 	if why := w.c.elsewhere(h.ID); why != "" {
 		return why
 	}
 	if u := w.c.unheard(h.ID, w.now); !u.IsZero() {
-		return "is silent since " + u.UTC().Format("2006-01-02 15:04:05Z")
+		return w.silentSince(u)
 	}
 	if !h.Now.InService {
 		return "is not in service: " + h.Now.NotInServiceWhy
@@ -167,6 +175,14 @@ func (w *world) out(h fleet.Host) string {
 	default:
 		return "is " + string(op.Phase)
 	}
+}
+
+// silentSince says so. After a start that is the same time for all who have not been heard yet.
+func (w *world) silentSince(u time.Time) string {
+	if w.silent.why == "" || !u.Equal(w.silent.since) {
+		w.silent.since, w.silent.why = u, "is silent since "+u.UTC().Format("2006-01-02 15:04:05Z")
+	}
+	return w.silent.why
 }
 
 // unfit is why a host must not be granted anything, whatever the budgets say.
@@ -221,10 +237,20 @@ func (w *world) over(g store.Grant) (string, error) {
 	return "in service again, the operation is " + string(op.Phase), nil
 }
 
-// groups says to which group of each budget a host belongs.
+// groups says to which group of each budget a host belongs. Nobody may change what it returns: the index keeps it for
+// the next tick.
 func (w *world) groups(bs []grant.Budget, id fleet.HostID) grant.Groups {
+	if g := w.x.groups.of(bs, id); g != nil {
+		return g
+	}
+	g := w.findGroups(bs, id)
+	w.x.groups.hosts[id] = g
+	return g
+}
+
+func (w *world) findGroups(bs []grant.Budget, id fleet.HostID) grant.Groups {
 	h, _ := w.host(id)
-	g := grant.Groups{}
+	g := make(grant.Groups, len(bs))
 	for _, b := range bs {
 		if b.By == operator.BudgetByType {
 			g[b.By] = string(cmp.Or(w.x.plannedType(id), h.Type.ID))

@@ -321,16 +321,20 @@ func (c *Control) desired(r store.Reader, ch change, rep fleet.Report, now time.
 
 // liveGrant is op's grant, as the store has it at this moment; nil: it has none.
 func (c *Control) liveGrant(r store.Reader, op fleet.Operation, now time.Time) (*fleet.Grant, error) {
-	gs, err := r.GrantsOf(op.ID)
+	hot, err := r.Hot()
 	if err != nil {
 		return nil, err
 	}
-	for _, g := range gs {
-		if g.EndedAt.IsZero() && g.Host == op.Host && c.lives(g.ExpiresAt, now) {
-			return &fleet.Grant{ID: g.ID, Life: min(g.ExpiresAt.Sub(now), c.cfg.GrantLife)}, nil
+	var oldest *store.Numbered[store.Grant]
+	for _, n := range hot.Grants.All() { // no more than the budgets allow: far fewer than there are hosts
+		if g := &n.Row; g.Operation == op.ID && g.Host == op.Host && c.lives(g.ExpiresAt, now) && (oldest == nil || n.Seq < oldest.Seq) {
+			oldest = n
 		}
 	}
-	return nil, nil
+	if oldest == nil {
+		return nil, nil
+	}
+	return &fleet.Grant{ID: oldest.Row.ID, Life: min(oldest.Row.ExpiresAt.Sub(now), c.cfg.GrantLife)}, nil
 }
 
 // kernelOf is the kernel that an operation brings to h. Where the control plane never had its packages, the release

@@ -279,7 +279,7 @@ func (w *world) due() (due bool, next time.Time, err error) {
 		}
 		next = sooner(next, wake)
 	}
-	v, err := w.grantView()
+	v, err := w.stepView()
 	if err != nil {
 		return false, next, err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kernwave/kernwave/fleet"
+	"github.com/kernwave/kernwave/grant"
 	"github.com/kernwave/kernwave/internal/store"
 	"github.com/kernwave/kernwave/rollout"
 )
@@ -30,6 +31,25 @@ type index struct {
 	open         map[fleet.HostID][]*store.Numbered[fleet.Operation] // of each host, oldest first
 	rollouts     map[string]*tracked                                 // the open ones
 	order        []*tracked                                          // the same, oldest first
+	groups       groups
+}
+
+// groups are those of the hosts that a tick asked for, by what budgets are grouped by.
+type groups struct {
+	by    []string
+	hosts map[fleet.HostID]grant.Groups
+}
+
+// of returns what is known of a host; nil: nothing.
+func (g *groups) of(bs []grant.Budget, id fleet.HostID) grant.Groups {
+	if !slices.EqualFunc(g.by, bs, func(by string, b grant.Budget) bool { return by == b.By }) {
+		g.by = g.by[:0]
+		for _, b := range bs {
+			g.by = append(g.by, b.By)
+		}
+		clear(g.hosts)
+	}
+	return g.hosts[id]
 }
 
 // tracked is one rollout with its operations.
@@ -57,6 +77,7 @@ func newIndex(c *Control) *index {
 	return &index{
 		c: c, odd: map[fleet.HostID]bool{}, unheard: map[fleet.HostID]bool{},
 		open: map[fleet.HostID][]*store.Numbered[fleet.Operation]{}, rollouts: map[string]*tracked{},
+		groups: groups{hosts: map[fleet.HostID]grant.Groups{}},
 	}
 }
 
@@ -81,6 +102,7 @@ func (x *index) follow(h *store.Hot) error {
 }
 
 func (x *index) host(id fleet.HostID, was, is *fleet.Host) {
+	delete(x.groups.hosts, id)
 	if was != nil && was.Status != fleet.StatusRetired {
 		x.hosts--
 	}
@@ -116,9 +138,15 @@ func (x *index) followRollouts(was, h *store.Hot) (err error) {
 		switch t := x.rollouts[id]; {
 		case is == nil:
 			delete(x.rollouts, id)
+			clear(x.groups.hosts) // it said of which type its hosts are
 		case t != nil:
+			plan := t.x
 			err = errors.Join(err, t.read(*is))
+			if t.x != plan {
+				clear(x.groups.hosts)
+			}
 		default:
+			clear(x.groups.hosts)
 			t, e := track(*is)
 			err = errors.Join(err, e)
 			x.rollouts[id], opened[id] = t, t

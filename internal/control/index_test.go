@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand"
 	"reflect"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kernwave/kernwave/fleet"
+	"github.com/kernwave/kernwave/grant"
 	"github.com/kernwave/kernwave/internal/store"
 	"github.com/kernwave/kernwave/internal/store/sqlite"
 	"github.com/kernwave/kernwave/rollout"
@@ -63,8 +65,11 @@ func (h *house) checkIndex() {
 		if d := w.x.differs(scratch.x); d != "" {
 			h.t.Fatalf("the index, %s", d)
 		}
+		if err := w.sameGroups(); err != nil {
+			h.t.Fatal(err)
+		}
 		for id, host := range w.hot.Hosts.All() {
-			if why := w.out(*host); why != "" && !maybe[id] {
+			if why := w.out(host); why != "" && !maybe[id] {
 				h.t.Fatalf("%s %s, and is not looked at for the budget", id, why)
 			}
 		}
@@ -168,4 +173,22 @@ func putAny(rt *rapid.T, tx store.Tx) error {
 	row.Plan, errs[1] = json.Marshal(p)
 	row.State, errs[2] = json.Marshal(rollout.State{Paused: pick("paused", "", "by ada"), Stages: make([]rollout.StageState, 2)})
 	return errors.Join(append(errs[:], tx.PutRollout(row))...)
+}
+
+// sameGroups holds the groups that the index keeps against those that the rows say, and lets it keep everybody's.
+func (w *world) sameGroups() error {
+	bs, err := budgets(w.r)
+	if err != nil {
+		return err
+	}
+	var by []grant.Budget
+	for _, b := range bs {
+		by = append(by, grant.Budget{By: b.By})
+	}
+	for id := range w.hot.Hosts.All() {
+		if got, want := w.groups(by, id), w.findGroups(by, id); !maps.Equal(got, want) {
+			return fmt.Errorf("the index has %s in %v, and it is in %v", id, got, want)
+		}
+	}
+	return nil
 }

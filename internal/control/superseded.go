@@ -49,6 +49,10 @@ func (c *Control) obeys(ctx context.Context, rep fleet.Report, now time.Time) er
 		c.mu.Unlock()
 		return nil
 	}
+	return c.obeysAnother(ctx, rep, now)
+}
+
+func (c *Control) obeysAnother(ctx context.Context, rep fleet.Report, now time.Time) error {
 	c.mu.Lock()
 	c.others[rep.Host] = rep.Seen
 	news := c.superseded.seen == (fleet.Incarnation{}) || higher(rep.Seen, c.superseded.seen)

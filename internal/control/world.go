@@ -27,6 +27,10 @@ type world struct {
 	x        *index // nil in a world that only writes
 	rollouts []*openRollout
 	grants   []store.Grant
+	silent   struct { // the newest answer of silentSince
+		since time.Time
+		why   string
+	}
 }
 
 // openRollout is one rollout with what its Step looks at. It implements rollout.View.

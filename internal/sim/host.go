@@ -6,6 +6,7 @@ import (
 
 	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/agent"
+	"github.com/kernwave/kernwave/internal/api"
 )
 
 // host is one machine with its agent. The agent decides with the real agent's code (agent.Model); this file is the
@@ -20,6 +21,7 @@ type host struct {
 	machineID string
 	unable    bool // its boot loader cannot boot a kernel just once
 	cloneOf   *host
+	cert      *api.Client // nil: not made yet
 	rnd       chance
 	ring      ring
 	m         machine

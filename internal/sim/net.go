@@ -55,7 +55,11 @@ func (w *world) route(h *host) *plane {
 
 // client is the certificate that h shows.
 func (h *host) client() api.Client {
-	return api.Client{Host: h.id, Serial: int64(h.primary().i) + 1, NotBefore: epoch, NotAfter: epoch.Add(365 * 24 * time.Hour)}
+	if h.cert == nil {
+		c := api.NewClient(h.id, int64(h.primary().i)+1, epoch, epoch.Add(365*24*time.Hour))
+		h.cert = &c
+	}
+	return *h.cert
 }
 
 func (h *host) primary() *host {

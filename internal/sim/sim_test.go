@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,15 @@ var (
 	seed  = flag.Uint64("seed", 1, "the first seed of TestFleet")
 	show  = flag.Bool("show", false, "print what TestFleet sees; with one fleet everything that happens")
 )
+
+// TestMain collects garbage as kernwave sim does: less often.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
+	os.Exit(m.Run())
+}
 
 // TestFleet plays random small fleets with every fault. No promise may be broken in any of them.
 func TestFleet(t *testing.T) {

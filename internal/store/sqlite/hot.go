@@ -31,20 +31,28 @@ type stamped struct {
 	hot *store.Hot
 }
 
+const selectStamp = "SELECT (SELECT value FROM meta WHERE key = '" + metaEpoch + "'), (SELECT value FROM meta WHERE key = '" + metaWrites + "')"
+
 // readStamp reads the snapshot's own.
 func (r *reader) readStamp() error {
+	return r.each("stamp", func(rows *sql.Rows) error { return r.scanStamp(rows.Scan) }, selectStamp)
+}
+
+// scanStamp takes it out of its row.
+func (r *reader) scanStamp(scan func(...any) error) error {
 	var epoch, writes sql.NullString
-	_, err := r.scan("stamp", []any{&epoch, &writes},
-		"SELECT (SELECT value FROM meta WHERE key = '"+metaEpoch+"'), (SELECT value FROM meta WHERE key = '"+metaWrites+"')")
-	if err != nil {
+	if err := scan(&epoch, &writes); err != nil {
 		return err
 	}
 	r.at = stamp{epoch: epoch.String}
-	if writes.String != "" {
-		if r.at.writes, err = strconv.ParseInt(writes.String, 10, 64); err != nil {
-			return &store.Error{Op: "read the store: number of writes", Err: err}
-		}
+	if writes.String == "" {
+		return nil
 	}
+	n, err := strconv.ParseInt(writes.String, 10, 64)
+	if err != nil {
+		return fmt.Errorf("number of writes: %w", err)
+	}
+	r.at.writes = n
 	return nil
 }
 

@@ -1,7 +1,9 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 
 	"github.com/kernwave/kernwave/internal/store"
@@ -40,9 +42,9 @@ func (s *Store) View(ctx context.Context, f func(store.Reader) error) error {
 		return &store.Error{Op: "read the store", Err: err}
 	}
 	r := &reader{ctx: ctx, store: s, tx: sess}
+	var snapshot *sql.Rows
 	defer func() {
-		// The caller may have given up; the transaction must end all the same.
-		if _, err := sess.exec(context.Background(), "ROLLBACK"); err != nil {
+		if !ended(snapshot) {
 			_ = sess.close(true)
 			sess = nil
 		}
@@ -50,13 +52,11 @@ func (s *Store) View(ctx context.Context, f func(store.Reader) error) error {
 	}()
 	// A commit between the snapshot and the look at its Hot is seen by taking the snapshot again. Under a storm of
 	// them the rows are read from the database, which is only slow.
-	for try := range 4 {
-		if try > 0 {
-			if _, err := sess.exec(ctx, "ROLLBACK"); err != nil {
-				return &store.Error{Op: "read the store", Err: err}
-			}
+	for range 4 {
+		if !ended(snapshot) {
+			return &store.Error{Op: "read the store", Err: errors.New("a snapshot does not end")}
 		}
-		if err := r.snapshot(); err != nil {
+		if snapshot, err = r.snapshot(); err != nil {
 			return err
 		}
 		if mine := s.begun.Load(); mine != nil && *mine != r.at.epoch {
@@ -69,13 +69,27 @@ func (s *Store) View(ctx context.Context, f func(store.Reader) error) error {
 	return f(r)
 }
 
-// snapshot begins a reading transaction. SQLite takes the snapshot at the first read, not at BEGIN.
-func (r *reader) snapshot() error {
-	if _, err := r.tx.exec(r.ctx, "BEGIN"); err != nil {
-		return &store.Error{Op: "read the store", Err: err}
+// snapshot reads the stamp, and leaves the statement that reads it open: as long as it is, SQLite keeps the snapshot
+// for whatever else its connection reads. That is a reading transaction without BEGIN and ROLLBACK, which would cost
+// more than the one row that nearly all views need of the database.
+func (r *reader) snapshot() (*sql.Rows, error) {
+	rows, err := r.tx.query(r.ctx, selectStamp)
+	if err != nil {
+		return nil, &store.Error{Op: "read the store: stamp", Err: err}
 	}
-	return r.readStamp()
+	if !rows.Next() {
+		err = cmp.Or(rows.Err(), errors.New("it has none"))
+	} else {
+		err = r.scanStamp(rows.Scan)
+	}
+	if err != nil {
+		return rows, &store.Error{Op: "read the store: stamp", Err: err}
+	}
+	return rows, nil
 }
+
+// ended ends a snapshot, and says whether it did.
+func ended(snapshot *sql.Rows) bool { return snapshot == nil || snapshot.Close() == nil }
 
 // Update implements [store.Store].
 func (s *Store) Update(ctx context.Context, f func(store.Tx) error) error {
