@@ -35,7 +35,8 @@ func Register(d Deps) error {
 
 func (s *set) commands() []*cache.Command {
 	return []*cache.Command{
-		s.nodes(), s.caps(), s.bigkeys(),
+		s.nodes(), s.caps(),
+		s.bigkeys(), s.prefix(),
 	}
 }
 

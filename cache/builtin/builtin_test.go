@@ -354,3 +354,14 @@ func TestMatchIsWhatTheServerDoes(t *testing.T) {
 		}
 	}
 }
+
+// ownerOf is which of n primaries holds a key in a cluster that cachetest made.
+func ownerOf(key string, n int) int {
+	slot := upstream.Slot(key)
+	for i := range n {
+		if slot < (i+1)*16384/n {
+			return i
+		}
+	}
+	panic("a slot beyond the last")
+}
