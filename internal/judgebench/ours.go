@@ -1,0 +1,164 @@
+package judgebench
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/kernwave/kernwave/judge"
+)
+
+// ours is the project's judge, as a rollout uses it.
+type ours struct {
+	groups []judge.Group
+	looks  [][]judge.Look
+	labels [][]Label
+	at     []int64
+	values []float64
+}
+
+func (o *ours) Name() string { return "kernwave" }
+
+// group is what is compared, without the samples.
+func group(t *Type) judge.Group {
+	g := judge.Group{ID: t.ID, Step: time.Duration(t.StepS) * time.Second, Start: time.Unix(t.Start, 0), T0: time.Unix(t.T0, 0)}
+	for _, c := range t.Cells {
+		s := judge.Signal{Name: c.Signal, Margin: c.MarginRel}
+		if c.Bad == "decrease" {
+			s.Bad = judge.Decrease
+		}
+		g.Signals = append(g.Signals, s)
+	}
+	if t.Work != nil {
+		g.Signals = append(g.Signals, judge.Signal{Name: "work", Unit: "1/s", Work: true})
+	}
+	for i, at := range t.Changed {
+		h := judge.Host{ID: fmt.Sprintf("h%03d", i), Treated: i < t.Treated}
+		if at > 0 {
+			h.Changed = time.Unix(at, 0)
+		}
+		if r := t.Rebooted[i]; r > 0 {
+			h.Rebooted = time.Unix(r, 0)
+		}
+		g.Hosts = append(g.Hosts, h)
+	}
+	return g
+}
+
+func (o *ours) See(t *Type, effect []float64) {
+	g := group(t)
+	c, err := judge.New(g)
+	if err != nil {
+		panic(fmt.Sprintf("judgebench: the judge refuses %s: %v", t.ID, err))
+	}
+	n := t.Hosts()
+	o.values = slices.Grow(o.values[:0], n)[:n]
+	looks := make([]judge.Look, 0, len(t.Looks))
+	for k := 0; len(looks) < len(t.Looks); k++ {
+		at := t.Start + int64(k*t.StepS)
+		for len(looks) < len(t.Looks) && t.Looks[len(looks)] <= at {
+			looks = append(looks, c.Look(time.Unix(t.Looks[len(looks)], 0)))
+		}
+		if k == t.Steps() {
+			break
+		}
+		for s := range g.Signals {
+			x := t.Work
+			if s < len(t.Cells) {
+				x = t.Cells[s].X
+			}
+			row := x[k*n : (k+1)*n]
+			if s < len(t.Cells) && effect != nil && at >= t.T0 {
+				copy(o.values, row)
+				for i := range t.Treated {
+					if at >= t.Changed[i] {
+						o.values[i] *= 1 + t.Cells[s].Sign()*effect[s]
+					}
+				}
+				row = o.values
+			}
+			if err := c.Observe(s, row); err != nil {
+				panic(fmt.Sprintf("judgebench: the judge refuses a sample of %s: %v", t.ID, err))
+			}
+		}
+	}
+	labels := make([]Label, len(t.Cells))
+	for i, cell := range t.Cells {
+		labels[i] = cell.Label
+		if effect != nil {
+			labels[i].TrueRel = cell.Sign() * effect[i]
+		}
+	}
+	o.groups, o.looks, o.labels = append(o.groups, g), append(o.looks, looks), append(o.labels, labels)
+	o.at = append(o.at[:0], t.Looks...)
+	for i := range o.at {
+		o.at[i] -= t.T0
+	}
+}
+
+func (o *ours) Decide(apart bool) [][]Seen {
+	out := make([][]Seen, len(o.groups))
+	for g := range out {
+		out[g] = make([]Seen, len(o.labels[g]))
+	}
+	if !apart {
+		o.family(out, func(l int) map[int]judge.Look {
+			looks := make(map[int]judge.Look, len(o.groups))
+			for g := range o.groups {
+				looks[g] = o.looks[g][l]
+			}
+			return looks
+		}, func(int, int) bool { return true })
+	} else {
+		for g := range o.groups {
+			for s := range o.labels[g] {
+				o.family(out, func(l int) map[int]judge.Look {
+					look := o.looks[g][l]
+					alone := judge.Look{At: look.At, Cells: make([]judge.CellLook, len(look.Cells))}
+					alone.Cells[s] = look.Cells[s]
+					return map[int]judge.Look{g: alone}
+				}, func(i, j int) bool { return i == g && j == s })
+			}
+		}
+	}
+	o.groups, o.looks, o.labels = nil, nil, nil
+	return out
+}
+
+// family decides in a new family over all groups, of which looks says what is seen at each look, and writes what it says
+// of the cells that are wanted.
+func (o *ours) family(out [][]Seen, looks func(l int) map[int]judge.Look, wanted func(g, s int) bool) {
+	f := judge.NewFamily(o.groups)
+	index := map[string]int{}
+	for g := range o.groups {
+		index[o.groups[g].ID] = g
+	}
+	said := map[[2]int][]Said{}
+	found := map[[2]int]int{}
+	for l := range o.at {
+		at := time.Unix(o.groups[0].T0.Unix()+o.at[l], 0)
+		cell := map[int]int{}
+		for _, v := range f.Decide(at, looks(l)) {
+			g := index[v.Group]
+			k := [2]int{g, cell[g]}
+			cell[g]++
+			if !wanted(k[0], k[1]) {
+				continue
+			}
+			if v.Outcome == judge.Regression {
+				if _, ok := found[k]; !ok {
+					found[k] = l
+				}
+			}
+			said[k] = append(said[k], Said{P: v.P, Now: v.P, Pass: v.Outcome == judge.Pass, Low: v.Low, High: v.High, MDE: math.Abs(v.MDE)})
+		}
+	}
+	for k, looks := range said {
+		seen := summary(o.labels[k[0]][k[1]], looks)
+		if l, ok := found[k]; ok {
+			seen.Found = l
+		}
+		out[k[0]][k[1]] = seen
+	}
+}
