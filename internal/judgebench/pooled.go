@@ -112,9 +112,9 @@ func (p *pooled) See(t *Type, effect []float64) {
 				row = 0
 			}
 			v := last
-			v.Pass = !alarm
+			v.Now, v.Pass = 1, !alarm
 			if row >= p.inARow {
-				v.P, v.Pass = 0, false
+				v.P, v.Now, v.Pass = 0, 0, false
 			}
 			out[i][l], last = v, v
 		}

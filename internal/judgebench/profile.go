@@ -21,6 +21,7 @@ type Profile struct {
 	Skew      float64    // of a sample, as g of Tukey's g-and-h
 	Heavy     float64    // tails of a sample, as h
 	Wander    [3]float64 // sd of a host's own movements with memories of WanderTau
+	Restless  float64    // how much Fast itself comes and goes on a host, within two hours: log sd
 	Jumps     float64    // jumps of a host's level, per day
 	JumpSize  float64    // mean absolute size of one
 	TypeNoise float64    // spread of types in all of Fast, Wander and JumpSize, log sd
@@ -40,43 +41,43 @@ var WanderTau = [3]float64{20 * 60, 2 * 3600, 12 * 3600}
 var Profiles = []Profile{
 	{
 		Name: "cpu_util", Unit: "percent", Bad: "increase", Margin: 0.05, Level: 30, LevelType: 0.4, LevelHost: 0.1,
-		Day: 0.3, Shared: 0.06, Jitter: 0.03, React: 0.06, Fast: 0.17, FastRho: 0.35, Skew: 0.4, Heavy: 0.1,
-		Wander: [3]float64{0.02, 0.02, 0.015}, Jumps: 1, JumpSize: 0.03, TypeNoise: 0.5, HostNoise: 0.5,
+		Day: 0.3, Shared: 0.06, Jitter: 0.03, React: 0.06, Fast: 0.184, FastRho: 0.35, Skew: 0.4, Heavy: 0.1,
+		Wander: [3]float64{0.0216, 0.0216, 0.0162}, Restless: 0.38, Jumps: 1, JumpSize: 0.0324, TypeNoise: 0.5, HostNoise: 0.5,
 	},
 	{
 		Name: "mem_psi_some", Unit: "percent", Bad: "increase", Margin: 0.25, Level: 2, LevelType: 0.6, LevelHost: 0.35,
-		Day: 0.3, Shared: 0.1, Jitter: 0.15, React: 0.15, Fast: 0.8, FastRho: 0.5, Skew: 0.75, Heavy: 0.02,
-		Wander: [3]float64{0.12, 0.08, 0.04}, TypeNoise: 0.3, HostNoise: 0.25, IdleRuns: 0.08,
+		Day: 0.3, Shared: 0.1, Jitter: 0.15, React: 0.135, Fast: 0.72, FastRho: 0.5, Skew: 0.75, Heavy: 0.02,
+		Wander: [3]float64{0.108, 0.072, 0.036}, Restless: 0.12, TypeNoise: 0.3, HostNoise: 0.25, IdleRuns: 0.08,
 	},
 	{
 		Name: "mem_used", Unit: "bytes", Bad: "increase", Margin: 0.05, Level: 4e10, LevelType: 0.5, LevelHost: 0.05,
-		Day: 0.02, Shared: 0.003, Jitter: 0.0005, React: 0.1, Fast: 0.002, FastRho: 0.9, Heavy: 0.1,
-		Wander: [3]float64{0.001, 0.0015, 0.002}, Jumps: 2, JumpSize: 0.002, TypeNoise: 1, HostNoise: 0.7,
+		Day: 0.02, Shared: 0.003, Jitter: 0.0005, React: 0.1, Fast: 0.0021, FastRho: 0.9, Heavy: 0.1,
+		Wander: [3]float64{0.00105, 0.00158, 0.0021}, Restless: 0.3, Jumps: 2, JumpSize: 0.0021, TypeNoise: 1, HostNoise: 0.7,
 	},
 	{
 		Name: "io_latency_ms", Unit: "ms", Bad: "increase", Margin: 0.1, Level: 5, LevelType: 0.6, LevelHost: 0.15,
-		Day: 0.15, Shared: 0.05, Jitter: 0.08, React: 0.1, Fast: 0.28, FastRho: 0.05, Skew: 0.35, Heavy: 0.06,
-		Wander: [3]float64{0.035, 0.025, 0.015}, TypeNoise: 0.3, HostNoise: 0.22, Job: 0.5,
+		Day: 0.15, Shared: 0.05, Jitter: 0.08, React: 0.092, Fast: 0.258, FastRho: 0.05, Skew: 0.35, Heavy: 0.06,
+		Wander: [3]float64{0.0322, 0.023, 0.0138}, Restless: 0.14, TypeNoise: 0.3, HostNoise: 0.22, Job: 0.5,
 	},
 	{
 		Name: "net_throughput", Unit: "bytes/s", Bad: "decrease", Margin: 0.05, Level: 3e7, LevelType: 0.8, LevelHost: 0.11,
-		Day: 0.35, Shared: 0.08, Jitter: 0.1, React: 0.06, Fast: 0.25, FastRho: 0.4, Skew: 0.25, Heavy: 0.02,
-		Wander: [3]float64{0.02, 0.03, 0.015}, TypeNoise: 0.35, HostNoise: 0.4,
+		Day: 0.35, Shared: 0.08, Jitter: 0.1, React: 0.045, Fast: 0.235, FastRho: 0.4, Skew: 0.25, Heavy: 0.02,
+		Wander: [3]float64{0.015, 0.0225, 0.0112}, Restless: 0.2, TypeNoise: 0.35, HostNoise: 0.4,
 	},
 	{
 		Name: "app_error_rate", Unit: "ratio", Bad: "increase", Margin: 0.25, Level: 0.01, LevelType: 0.8, LevelHost: 0.18,
-		Day: 0.1, Shared: 0.03, Jitter: 0.06, React: 0.08, Fast: 0.23, FastRho: 0.04, Skew: 0.15, Heavy: 0.02,
-		Wander: [3]float64{0.015, 0.012, 0.008}, TypeNoise: 0.35, HostNoise: 0.15, IdleRuns: 0.04,
+		Day: 0.1, Shared: 0.03, Jitter: 0.06, React: 0.064, Fast: 0.184, FastRho: 0.04, Skew: 0.15, Heavy: 0.02,
+		Wander: [3]float64{0.012, 0.0096, 0.0064}, Restless: 0.08, TypeNoise: 0.35, HostNoise: 0.15, IdleRuns: 0.04,
 	},
 	{
 		Name: "app_latency_p50", Unit: "ms", Bad: "increase", Margin: 0.05, Level: 12, LevelType: 0.6, LevelHost: 0.057,
-		Day: 0.08, Shared: 0.02, Jitter: 0.02, React: 0.03, Fast: 0.04, FastRho: 0, Skew: 0.3, Heavy: 0.05,
-		Wander: [3]float64{0.006, 0.004, 0.003}, TypeNoise: 0.35, HostNoise: 0.4, Job: 0.6,
+		Day: 0.08, Shared: 0.02, Jitter: 0.02, React: 0.03, Fast: 0.048, FastRho: 0, Skew: 0.3, Heavy: 0.05,
+		Wander: [3]float64{0.0072, 0.0048, 0.0036}, Restless: 0.13, TypeNoise: 0.35, HostNoise: 0.4, Job: 0.6,
 	},
 	{
 		Name: "app_latency_p99", Unit: "ms", Bad: "increase", Margin: 0.1, Level: 60, LevelType: 0.6, LevelHost: 0.1,
-		Day: 0.15, Shared: 0.06, Jitter: 0.05, React: 0.08, Fast: 0.15, FastRho: 0, Skew: 0.45, Heavy: 0.06,
-		Wander: [3]float64{0.02, 0.016, 0.01}, TypeNoise: 0.4, HostNoise: 0.4, Job: 1.5,
+		Day: 0.15, Shared: 0.06, Jitter: 0.05, React: 0.08, Fast: 0.168, FastRho: 0, Skew: 0.45, Heavy: 0.06,
+		Wander: [3]float64{0.0224, 0.0179, 0.0112}, Restless: 0.17, TypeNoise: 0.4, HostNoise: 0.4, Job: 1.5,
 	},
 }
 

@@ -15,9 +15,9 @@ type Maker struct {
 	work []float64
 	gone []bool // by step and host: nothing was scraped
 
-	f, wander, add, noisy, level, react, scale []float64
-	jumpAt, idleTill                           []int
-	idle                                       []bool
+	f, wander, add, noisy, level, react, scale, swing, restless []float64
+	jumpAt, idleTill                                            []int
+	idle                                                        []bool
 }
 
 // NewMaker makes rollouts of spec. Two makers of the same spec and seed make the same.

@@ -37,7 +37,7 @@ func (m *Maker) series(c *Cell, p Profile, rollout, j, signal, rep int) {
 		firstJob[i] = (jobOff + d.below(3)) % jobEvery
 	}
 	f, wander, add, level := m.f[:n], m.wander[:n], m.add[:n], m.level[:n]
-	react, scale := m.react[:n], m.scale[:n]
+	react, scale, swing := m.react[:n], m.scale[:n], m.swing[:n]
 	for k := range steps {
 		at := t.Start + int64(k*t.StepS)
 		shared = sharedKeep*shared + math.Sqrt(1-sharedKeep*sharedKeep)*d.draw(normal)
@@ -53,7 +53,7 @@ func (m *Maker) series(c *Cell, p Profile, rollout, j, signal, rep int) {
 		for i := range row {
 			v := rho*f[i] + fresh*d.draw(tab)
 			f[i] = v
-			x := level[i] * load * (1 + react[i]*logLoad) * (1 + scale[i]*(v+wander[i]) + add[i])
+			x := level[i] * load * (1 + react[i]*logLoad) * (1 + scale[i]*(swing[i]*v+wander[i]) + add[i])
 			if !(x > 0) {
 				x = 0
 			}
@@ -82,7 +82,7 @@ func (m *Maker) series(c *Cell, p Profile, rollout, j, signal, rep int) {
 // hosts draws what tells one host of a type from another.
 func (m *Maker) hosts(d *dice, c *Cell, p Profile, base, noise float64) {
 	n := m.t.Hosts()
-	for _, s := range []*[]float64{&m.f, &m.wander, &m.add, &m.level, &m.react, &m.scale} {
+	for _, s := range []*[]float64{&m.f, &m.wander, &m.add, &m.level, &m.react, &m.scale, &m.swing, &m.restless} {
 		*s = fill(*s, n, 0)
 	}
 	m.noisy = fill(m.noisy, 3*n, 0)
@@ -92,6 +92,7 @@ func (m *Maker) hosts(d *dice, c *Cell, p Profile, base, noise float64) {
 		m.react[i] = p.React * d.draw(normal)
 		m.scale[i] = noise * math.Exp(p.HostNoise*d.draw(normal)-p.HostNoise*p.HostNoise/2)
 		m.f[i] = p.Fast * d.draw(normal)
+		m.restless[i] = p.Restless * d.draw(normal)
 		for w := range WanderTau {
 			m.noisy[3*i+w] = p.Wander[w] * d.draw(normal)
 		}
@@ -118,6 +119,8 @@ func (m *Maker) slow(d *dice, c *Cell, p Profile, k int, keep, kick [3]float64) 
 		w[1] = keep[1]*w[1] + kick[1]*d.draw(normal)
 		w[2] = keep[2]*w[2] + kick[2]*d.draw(normal)
 		m.wander[i] = w[0] + w[1] + w[2]
+		m.restless[i] = keep[1]*m.restless[i] + p.Restless*math.Sqrt(1-keep[1]*keep[1])*d.draw(normal)
+		m.swing[i] = math.Exp(m.restless[i])
 		for m.jumpAt[i] <= k {
 			size := d.exp(p.JumpSize)
 			if d.unit() < 0.5 {
@@ -168,7 +171,9 @@ func (m *Maker) happen(c *Cell, row []float64, k int, at int64, load float64) {
 			mid := m.level[i] * load * (1 + m.react[i]*math.Log(load)) * (1 + m.scale[i]*m.wander[i] + m.add[i])
 			row[i] = max(0, mid+(1+c.Size)*(row[i]-mid))
 		case Warmup:
-			row[i] *= 1 + c.Size*math.Exp(-float64(since-downS)/240)
+			if since < downS+600 {
+				row[i] *= 1 + c.Size*math.Exp(-float64(since-downS)/180)
+			}
 		case Missing:
 			if i == 0 && float64(at-t.T0) > silentFrom*float64(t.End-t.T0) {
 				row[i] = math.NaN()

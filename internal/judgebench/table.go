@@ -118,12 +118,13 @@ func (t *Tally) tableUnchanged(w io.Writer) {
 			k := key(part, j)
 			r := t.Counts[key(k, "rollouts")]
 			last := t.sum(key(k, "now"))
-			if last.K == 0 {
-				last = t.sum(key(k, "single"))
+			cover := []string{percent(t.sum(key(k, "cover-last"))), percent(t.sum(key(k, "cover-all")))}
+			if pooledName(j) {
+				cover = []string{"no interval", ""}
 			}
 			p := published[j]
 			row(w, j, percent(last), p[0], percent(t.sum(key(k, "single"))), p[1], fmt.Sprintf("%s (%d/%d)", percent(r), r.K, r.N),
-				fmt.Sprintf("%.1f %%", 100*r.Upper()), p[2], percent(t.sum(key(k, "cover-last"))), percent(t.sum(key(k, "cover-all"))), percent(t.sum(key(k, "pass"))))
+				fmt.Sprintf("%.1f %%", 100*r.Upper()), p[2], cover[0], cover[1], percent(t.sum(key(k, "pass"))))
 		}
 		t.tableStrata(w, part)
 	}
@@ -147,6 +148,11 @@ func (t *Tally) tableStrata(w io.Writer, part string) {
 			row(w, cells...)
 		}
 	}
+}
+
+// pooledName says whether a judge is one that knows alarms only.
+func pooledName(name string) bool {
+	return slices.ContainsFunc(newPooled(), func(j Judge) bool { return j.Name() == name })
 }
 
 func number(v float64) string { return strconv.FormatFloat(v, 'f', 2, 64) }
