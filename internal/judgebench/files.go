@@ -51,7 +51,7 @@ func (t *Type) Case() judgecase.Case {
 		if n%7 != 0 {
 			i = k * 7 % n
 		}
-		h := judgecase.Host{ID: fmt.Sprintf("h%03d", k), Arm: "control", Series: map[string][]*float64{}}
+		h := judgecase.Host{ID: fmt.Sprintf("h%03d", k), Arm: "control", Series: map[string]judgecase.Samples{}}
 		if i < t.Treated {
 			at := t.Changed[i]
 			h.Arm, h.ChangedAt = "treated", &at
@@ -63,11 +63,11 @@ func (t *Type) Case() judgecase.Case {
 			if s < len(t.Cells) {
 				x = t.Cells[s].X
 			}
-			series := make([]*float64, t.Steps())
+			series := make(judgecase.Samples, t.Steps())
 			for step := range series {
+				series[step] = math.NaN()
 				if v := x[step*n+i]; !math.IsNaN(v) {
-					v, _ = strconv.ParseFloat(strconv.FormatFloat(v, 'g', 5, 64), 64)
-					series[step] = &v
+					series[step], _ = strconv.ParseFloat(strconv.FormatFloat(v, 'g', 5, 64), 64)
 				}
 			}
 			h.Series[sig.Name] = series

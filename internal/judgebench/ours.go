@@ -116,6 +116,9 @@ func (o *ours) Decide(apart bool) [][]Seen {
 				o.family(out, func(l int) map[int]judge.Look {
 					look := o.looks[g][l]
 					alone := judge.Look{At: look.At, Cells: make([]judge.CellLook, len(look.Cells))}
+					for i := range alone.Cells {
+						alone.Cells[i].WhyNot = "not looked at"
+					}
 					alone.Cells[s] = look.Cells[s]
 					return map[int]judge.Look{g: alone}
 				}, func(i, j int) bool { return i == g && j == s })
