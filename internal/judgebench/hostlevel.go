@@ -1,10 +1,6 @@
 package judgebench
 
-import (
-	"math"
-
-	"gonum.org/v1/gonum/mathext"
-)
+import "math"
 
 // hostLevel are the rivals that compare hosts: they share the statistics and differ in the test.
 type hostLevel struct {
@@ -155,19 +151,4 @@ func testFixed(_ int, e Estimate, sign float64, minor bool) float64 {
 		return 1
 	}
 	return tTail(sign*e.D/e.SE, e.DF) * 0.8 // takes back the share: this rival has one channel
-}
-
-// tTail is the probability that Student's t is above t.
-func tTail(t, df float64) float64 {
-	p := 0.5 * mathext.RegIncBeta(df/2, 0.5, df/(df+t*t))
-	if t < 0 {
-		return 1 - p
-	}
-	return p
-}
-
-// tQuantile is the value above which a share p below a half of Student's t lies.
-func tQuantile(p, df float64) float64 {
-	x := mathext.InvRegIncBeta(df/2, 0.5, 2*p)
-	return math.Sqrt(df * (1 - x) / x)
 }

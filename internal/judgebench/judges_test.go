@@ -166,9 +166,12 @@ func TestHostFit(t *testing.T) {
 	if want := 1.14 * math.Sqrt(4.0/3*(0.5+1.0/3)); e.D != 2 || math.Abs(e.SE-want) > 1e-12 || e.DF != 3 {
 		t.Errorf("got %+v, want 2, %v, 3", e, want)
 	}
-	for _, c := range []struct{ p, df, want float64 }{{0.025, 10, 2.228139}, {0.2, 8, 0.888890}} {
+	for _, c := range []struct{ p, df, want float64 }{{0.025, 10, 2.228139}, {0.2, 8, 0.888890}, {0.0005, 20, 3.849516}} {
 		if got := tQuantile(c.p, c.df); math.Abs(got-c.want) > 1e-5 {
 			t.Errorf("tQuantile(%v, %v) is %v, want %v", c.p, c.df, got, c.want)
+		}
+		if got := tTail(-c.want, c.df); math.Abs(got-(1-c.p)) > 1e-6 {
+			t.Errorf("tTail(%v, %v) is %v, want %v", -c.want, c.df, got, 1-c.p)
 		}
 	}
 }
