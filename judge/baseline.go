@@ -2,6 +2,7 @@ package judge
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -12,6 +13,27 @@ type baseline struct {
 	spread []float64 // logarithm of the variance of R between blocks, less that of a typical host; NaN: not known
 	vary   float64   // variance of R between blocks of a typical host
 	hours  float64   // of samples, of a typical host
+
+	// What hosts' changes from the first half of the before to the second differ by: a change that did not happen.
+	// 0: not known.
+	half, halfJumps float64
+}
+
+// expect is the scale of hosts' changes of level, jumps and trend that the before lets one expect after some hours. 0:
+// it says nothing.
+func (b *baseline) expect(after float64) (level, jumps, trend float64) {
+	if !(b.vary > 0) || !(b.half > 0) || !(after > 0) || !(b.hours > 0) {
+		return 0, 0, 0
+	}
+	by := 1/after + 1/b.hours
+	blocks := float64(b.vary*by) / 6                // were ten minutes independent of the next
+	halves := float64(b.half*b.half*by*b.hours) / 4 // as the halves were
+	level = float64(reference.wander[0] * math.Sqrt(math.Sqrt(float64(blocks*halves))))
+	trend = float64(reference.wander[2]/reference.wander[0]*level) / after * math.Sqrt(12/float64(after*by))
+	if b.halfJumps > 0 {
+		jumps = float64(reference.wander[1] * b.halfJumps * math.Sqrt(float64(by*b.hours)/4))
+	}
+	return level, jumps, trend
 }
 
 // seal closes the before.
@@ -59,6 +81,13 @@ func (k *cell) seal() {
 	}
 	b.spread = spreadOf(variance)
 	b.vary = median(known)
+	middle := len(k.before) / 2
+	change, jumps := make([]float64, n), make([]float64, n)
+	for i := range n {
+		change[i] = k.ratioBefore(i, common, middle, len(k.before)) - k.ratioBefore(i, common, 0, middle)
+		jumps[i] = k.jumps[1][i].logMean() - k.jumps[0][i].logMean()
+	}
+	b.half, b.halfJumps = scaleOf(change, b.spread, leastScale), scaleOf(jumps, nil, leastJumpScale)
 	k.before = nil
 }
 
@@ -103,4 +132,19 @@ func (k *cell) varianceBefore(i int, common []float64) float64 {
 		return nan
 	}
 	return math.Max(0, q-float64(s*s)/n) / (n - 1)
+}
+
+// scaleOf is how much values of hosts differ: a scale of Student's t. 0: too few are known.
+func scaleOf(y, spread []float64, least float64) float64 {
+	y = append(slices.Clone(y), 0) // a fit wants a treated host
+	treated := make([]bool, len(y))
+	treated[len(y)-1] = true
+	if spread != nil {
+		spread = append(slices.Clone(spread), 0)
+	}
+	f, ok := newShift(lookFor{y: y, spread: spread, treated: treated}, least)
+	if !ok || f.nc < 4 {
+		return 0
+	}
+	return f.scale
 }

@@ -16,7 +16,7 @@ type cell struct {
 	base   *baseline
 	after  []after // by host
 
-	jumps   [2][]jump // before and after, by host
+	jumps   [3][]jump // in the first half of the before, in its second half, and after; by host
 	last    []float64 // sample of each host
 	scratch []float64
 }
@@ -48,6 +48,9 @@ func (j *jump) add(a, b float64) {
 	}
 }
 
+// with is both together.
+func (j jump) with(o jump) jump { return jump{j.sum + o.sum, j.n + o.n} }
+
 // leastJumps is how many moves a host must show, and leastMove the smallest mean move that is told from none.
 const (
 	leastJumps = 10
@@ -66,7 +69,7 @@ func newCell(c *Comparison, s Signal) *cell {
 	n := len(c.g.Hosts)
 	return &cell{
 		c: c, sig: s, after: make([]after, n), last: slices.Repeat([]float64{nan}, n),
-		jumps: [2][]jump{make([]jump, n), make([]jump, n)}, scratch: make([]float64, 0, n),
+		jumps: [3][]jump{make([]jump, n), make([]jump, n), make([]jump, n)}, scratch: make([]float64, 0, n),
 	}
 }
 
@@ -76,6 +79,10 @@ func (k *cell) observe(values []float64) {
 	k.n++
 	if at.Before(k.c.g.T0) {
 		b := int(at.Sub(k.c.g.Start) / block)
+		half := k.jumps[0]
+		if at.Sub(k.c.g.Start) >= k.c.g.T0.Sub(at) {
+			half = k.jumps[1]
+		}
 		for len(k.before) <= b {
 			k.before = append(k.before, make([]sum, len(values)))
 		}
@@ -86,7 +93,7 @@ func (k *cell) observe(values []float64) {
 			k.before[b][i].x += float32(v)
 			k.before[b][i].n++
 			if p := k.last[i]; p == p {
-				k.jumps[0][i].add(p, v)
+				half[i].add(p, v)
 			}
 		}
 		copy(k.last, values)
@@ -109,7 +116,7 @@ func (k *cell) observe(values []float64) {
 			a.ttc += float64(hours * tc)
 			a.last = index
 			if p := k.last[i]; p == p && a.n > 0 {
-				k.jumps[1][i].add(p, v)
+				k.jumps[2][i].add(p, v)
 			}
 			a.n++
 		}

@@ -13,14 +13,14 @@ type method struct {
 	q       float64    // share of false regressions among regressions, and chance of any when nothing changed
 	level   float64    // of the intervals
 	width   float64    // what looking many times costs an interval, see shift.region
-	wander  float64    // by which the variance of a change is greater than independent blocks would have it
+	wander  [3]float64 // by which changes differ more after the change than the before lets one expect: hosts wander; as lnShare
 	worth   float64    // how many controls the scale expected from the before is worth
 	lnShare [3]float64 // logarithm of the share of the evidence: level, jumps, trend
 	cost    float64    // evidence that the averaging over shifts costs, for the smallest detectable effect
 }
 
 var reference = method{
-	q: 0.05, level: 0.95, width: 6, wander: 1.5, worth: 4,
+	q: 0.05, level: 0.95, width: 8, worth: 6, wander: [3]float64{1.1, 1.3, 1.1},
 	lnShare: [3]float64{ln(0.8), ln(0.1), ln(0.1)}, cost: 1.5,
 }
 

@@ -86,10 +86,13 @@ func (k *cell) change(i int) float64 {
 	return logRatio(a.x, a.c, k.base.mean[i]) - k.base.level[i]
 }
 
+// leastTrend is how long an after must be before a drift in it means anything.
+const leastTrend = 45 * time.Minute
+
 // trend is by how much the level of host i drifts in an hour of the after, against the common movement. NaN: not known.
 func (k *cell) trend(i int) float64 {
 	a := k.after[i]
-	if time.Duration(a.n)*k.c.g.Step < 4*minAfter || !(a.c > 0) || !(a.x > 0) {
+	if time.Duration(a.n)*k.c.g.Step < leastTrend || !(a.c > 0) || !(a.x > 0) {
 		return nan
 	}
 	m := a.tc / a.c

@@ -111,7 +111,7 @@ func newShift(in lookFor, least float64) (shift, bool) {
 			z := float64((c.y-mid)*(c.y-mid)) * rel[i] / float64(scale*scale)
 			like += float64(0.5*ln(rel[i])) - float64((tail+1)/2*log1p(z/tail))
 		}
-		like -= float64(len(cs)) * ln(scale)
+		like -= float64(float64(len(cs)) * ln(scale))
 		if in.prior > 0 {
 			d := ln(scale / in.prior)
 			like -= float64(in.worth * d * d)
@@ -148,7 +148,7 @@ func (f *shift) nodes() [5]node {
 	lnSixth, lnThird := -1.791759469228055, -1.0986122886681098
 	n := float64(len(f.own))
 	ls := ln(f.scale)
-	lg := math.Sqrt(3) * f.scaleSD
+	lg := float64(math.Sqrt(3) * f.scaleSD)
 	return [5]node{
 		{0, f.scale, lnThird - float64(n*ls)},
 		{m, f.scale, lnSixth - float64(n*ls)},
@@ -190,19 +190,19 @@ func (f *shift) like(nodes *[5]node, x float64) float64 {
 }
 
 // The shifts that evidence is averaged over, in standard errors: from leastShift on, each stepShift times the one
-// before, with a weight that falls beyond typicalShift.
+// before, with a weight that is greatest near typicalShift: smaller ones cannot be found yet, and larger ones need no help.
 const (
 	leastShift   = 0.5
 	stepShift    = 1.25
 	countShifts  = 48
-	typicalShift = 5.0
+	typicalShift = 4.0
 )
 
 var shifts = func() (s struct{ at, weight [countShifts]float64 }) {
 	x, sum := leastShift, 0.0
 	for i := range countShifts {
 		r := x / typicalShift
-		s.at[i], s.weight[i] = x, 1/(1+float64(r*math.Sqrt(r)))
+		s.at[i], s.weight[i] = x, r/(1+float64(float64(r*r)*math.Sqrt(r)))
 		sum += s.weight[i]
 		x = float64(x * stepShift)
 	}
@@ -244,7 +244,7 @@ func (f *shift) region(nodes *[5]node, a, width float64) (est, low, high float64
 	for _, o := range f.own {
 		lo, hi = min(lo, o.y), max(hi, o.y)
 	}
-	far := 8 * f.se
+	far := float64(8 * f.se)
 	lo, hi = lo-far, hi+far
 	step := (hi - lo) / points
 	var ls [points + 1]float64
@@ -302,7 +302,7 @@ func detectable(se, midVar, nt, need float64) float64 {
 	if !(v > 0) || !(nt > 0) {
 		return math.Inf(1)
 	}
-	s2 := v * nt * ((tail + 1) / (tail + 3)) // of one host
+	s2 := float64(v * nt * ((tail + 1) / (tail + 3))) // of one host
 	s2 += float64(midVar * nt / (nt + 1))
 	u := 2 * need / float64((tail+1)*nt)
 	if u > 30 {

@@ -119,7 +119,7 @@ func (k *cell) weigh(level []float64, treated []bool) (w weighed) {
 		if level[i] != level[i] {
 			continue
 		}
-		jumps[i] = k.jumps[1][i].logMean() - k.jumps[0][i].logMean()
+		jumps[i] = k.jumps[2][i].logMean() - k.jumps[0][i].with(k.jumps[1][i]).logMean()
 		trend[i] = k.trend(i)
 		if treated[i] {
 			seen += k.after[i].n
@@ -127,19 +127,28 @@ func (k *cell) weigh(level []float64, treated []bool) (w weighed) {
 		}
 	}
 	in := lookFor{y: level, spread: k.base.spread, treated: treated}
-	if treatedSeen > 0 && k.base.vary > 0 {
-		hours := float64(seen) / float64(treatedSeen) * k.c.g.Step.Hours()
-		in.prior = math.Sqrt(m.wander * k.base.vary * (1/hours + 1/max(k.base.hours, 0.1)) / 6)
-		in.worth = m.worth
+	in2 := lookFor{y: jumps, treated: treated}
+	in3 := lookFor{y: trend, spread: k.base.spread, treated: treated}
+	if treatedSeen > 0 {
+		after := float64(seen) / float64(treatedSeen) * k.c.g.Step.Hours()
+		in.prior, in2.prior, in3.prior = k.base.expect(after)
+		in.worth, in2.worth, in3.worth = m.worth, m.worth, m.worth
 	}
-	one(0, in, leastScale, sign)
+	one(0, in, max(leastScale, leastOfMargin*k.sig.Margin), sign)
 	if !w.ok[0] {
 		return w
 	}
-	one(1, lookFor{y: jumps, treated: treated}, leastJumpScale, 1)
-	one(2, lookFor{y: trend, spread: k.base.spread, treated: treated}, leastScale, sign)
+	one(1, in2, leastJumpScale, 1)
+	one(2, in3, max(leastScale, leastDrift*k.sig.Margin), sign)
 	return w
 }
+
+// leastOfMargin and leastDrift are the smallest scales of changes of the level, and of drifts in an hour, as shares of the
+// margin: quieter hosts would make proof of what nobody minds.
+const (
+	leastOfMargin = 0.01
+	leastDrift    = 0.03
+)
 
 // leastJumpScale is the smallest scale of how hosts' jumps change: five per cent are of no interest.
 const leastJumpScale = 0.05
