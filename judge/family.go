@@ -16,12 +16,13 @@ type method struct {
 	wander  [3]float64 // by which changes differ more after the change than the before lets one expect: hosts wander; as lnShare
 	worth   float64    // how many controls the scale expected from the before is worth
 	lnShare [3]float64 // logarithm of the share of the evidence: level, jumps, trend
+	caution float64    // evidence that is asked for beyond what theory does, in logarithms: few hosts have heavier tails yet
 	cost    float64    // evidence that the averaging over shifts costs, for the smallest detectable effect
 }
 
 var reference = method{
 	q: 0.05, level: 0.95, width: 8, worth: 6, wander: [3]float64{1.1, 1.3, 1.1},
-	lnShare: [3]float64{ln(0.8), ln(0.1), ln(0.1)}, cost: 1.5,
+	lnShare: [3]float64{ln(0.8), ln(0.1), ln(0.1)}, cost: 1.6, caution: ln(1.6),
 }
 
 // Family decides over all signals of all groups of a rollout together.
@@ -37,7 +38,7 @@ type familyCell struct {
 	found    bool
 }
 
-func (c *familyCell) p() float64 { return min(1, exp(-c.evidence)) }
+func (c *familyCell) p() float64 { return min(1, exp(reference.caution-c.evidence)) }
 
 // NewFamily begins a decision matrix over all groups that it will ever have.
 func NewFamily(groups []Group) *Family {
@@ -93,7 +94,7 @@ func (f *Family) reject() {
 	slices.SortStableFunc(ps, func(a, b *familyCell) int { return cmp.Compare(b.evidence, a.evidence) })
 	last := -1
 	for i, c := range ps {
-		if c.evidence >= ln(float64(len(ps))/float64(reference.q*float64(i+1))) {
+		if c.evidence >= reference.caution+ln(float64(len(ps))/float64(reference.q*float64(i+1))) {
 			last = i
 		}
 	}
@@ -134,14 +135,14 @@ func (f *Family) verdict(at time.Time, g, i int, l CellLook) Verdict {
 
 // mde is the smallest relative change in the bad direction that would be found now with a probability of 80 %.
 func (f *Family) mde(bad Direction, l CellLook) float64 {
-	return relative(bad, detectable(l.se, l.midVar, float64(l.Treated), f.need()))
+	return relative(bad, l.precision.detectable(f.need()))
 }
 
 func (f *Family) need() float64 { return needFor(f.judged) }
 
 // needFor is the evidence of the level that makes a regression of one of so many cells.
 func needFor(cells int) float64 {
-	return ln(float64(cells)/reference.q) - reference.lnShare[0] + reference.cost
+	return reference.caution + ln(float64(cells)/reference.q) - reference.lnShare[0] + reference.cost
 }
 
 // relative is a change in log units in the bad direction as a relative one.
@@ -162,14 +163,18 @@ func (f *Family) needs(s Signal, l CellLook) Needs {
 	}
 	for h := l.Hours; h <= mostHours; h = float64(h * 1.1) {
 		k := sum2(1-wander, (1/h+1/l.before)/(1/l.Hours+1/l.before), wander, 1)
-		if detectable(float64(l.se*math.Sqrt(k)), float64(l.midVar*k), float64(l.Treated), f.need()) <= margin {
+		p := l.precision
+		p.se, p.midVar = float64(p.se*math.Sqrt(k)), float64(p.midVar*k)
+		if p.detectable(f.need()) <= margin {
 			out.Hours = h
 			break
 		}
 	}
-	per := (float64(l.se*l.se) - l.midVar) * float64(l.Treated)
+	per := (float64(l.precision.se*l.precision.se) - l.precision.midVar) * float64(l.Treated)
 	for n := l.Treated; n <= mostHosts; n += 1 + n/10 {
-		if detectable(math.Sqrt(per/float64(n)+l.midVar), l.midVar, float64(n), f.need()) <= margin {
+		p := l.precision
+		p.se, p.treated = math.Sqrt(per/float64(n)+p.midVar), n
+		if p.detectable(f.need()) <= margin {
 			out.Hosts = n
 			break
 		}

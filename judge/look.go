@@ -29,7 +29,8 @@ type CellLook struct {
 	NotPass  string  // why it would not be a pass, whatever the bounds
 	WhyNot   string  // why there is no estimate
 
-	se, midVar, before float64
+	precision precision
+	before    float64 // hours of it
 }
 
 // Look says what is there now. It changes nothing.
@@ -179,7 +180,7 @@ func (k *cell) test(l *CellLook, level []float64, treated []bool) {
 		return
 	}
 	f := &w.fit[0]
-	l.se, l.midVar = f.se, f.midVar
+	l.precision = f.precision()
 	l.Estimate, l.Low, l.High = f.region(&w.nodes[0], 1-m.level, m.width)
 	top, best := math.Inf(-1), 0
 	for i := range w.evidence {

@@ -127,7 +127,7 @@ func newShift(in lookFor, least float64) (shift, bool) {
 			f.midVar = float64((tail+3)/(tail+1)) * float64(scale*scale) / sum
 		}
 	}
-	f.scaleSD = math.Sqrt((tail + 3) / (2 * tail) / (float64(len(cs)-1) + in.worth))
+	f.scaleSD = scaleSD(len(cs), in.worth)
 	sum := 0.0
 	for i := range f.own {
 		o := &f.own[i]
@@ -137,6 +137,11 @@ func newShift(in lookFor, least float64) (shift, bool) {
 	}
 	f.se = math.Sqrt(float64((tail+3)/(tail+1)*float64(f.scale*f.scale))/sum + f.midVar)
 	return f, true
+}
+
+// scaleSD is how well the logarithm of the scale is known from so many controls, and what is worth as many.
+func scaleSD(controls int, worth float64) float64 {
+	return math.Sqrt((tail + 3) / (2 * tail) / (float64(max(controls, 2)-1) + worth))
 }
 
 // node is one guess of what the controls leave uncertain.
@@ -295,21 +300,57 @@ func (f *shift) region(nodes *[5]node, a, width float64) (est, low, high float64
 	return est, low, high
 }
 
-// detectable is the smallest shift that would give evidence need with a probability of 80 %, were hosts and hours what
-// they are (se, nt hosts); infinite where there is none below a factor of 1,000.
-func detectable(se, midVar, nt, need float64) float64 {
-	v := float64(se*se) - midVar
-	if !(v > 0) || !(nt > 0) {
+// precision is what a forecast of the smallest detectable shift needs to know of a fit.
+type precision struct {
+	se      float64 // of the shift, were hosts normal
+	midVar  float64 // of the controls' middle, part of it
+	scaleSD float64 // of the logarithm of the scale
+	treated int
+}
+
+func (f *shift) precision() precision { return precision{f.se, f.midVar, f.scaleSD, len(f.own)} }
+
+// ofHost is the scale of one treated host.
+func (p precision) ofHost() float64 {
+	v := float64(p.se*p.se) - p.midVar
+	return math.Sqrt(max(0, float64(v*float64(p.treated)*((tail+1)/(tail+3)))))
+}
+
+// lossPerHost is what the scatter of treated hosts around their shift costs the evidence of each, on average:
+// (tail+1)/2 times the difference of the digamma function at (tail+1)/2 and tail/2.
+const lossPerHost = 0.7
+
+// expected is the evidence to be expected from a shift of x: the likelihood of hosts scattered around it, against
+// that of none under the guess that makes it the likeliest.
+func (p precision) expected(x float64) float64 {
+	n, s := float64(p.treated), p.ofHost()
+	m, g := math.Sqrt(float64(3*p.midVar)), float64(math.Sqrt(3)*p.scaleSD)
+	lnSixth, lnThird := -1.791759469228055, -1.0986122886681098
+	null := func(weight, d, grow float64) float64 {
+		z := d / float64(s*exp(grow))
+		return weight - float64(n*grow) - float64(float64(n*(tail+1)/2)*log1p(float64(z*z)/tail))
+	}
+	worst := max(null(lnThird, x, 0), null(lnSixth, max(0, x-m), 0), null(lnSixth, x, g))
+	return -float64(n*lossPerHost) - worst
+}
+
+// detectable is the smallest shift that would give evidence need with a probability of 80 %. Infinite: there is none
+// below a factor of 1,000.
+func (p precision) detectable(need float64) float64 {
+	const most = 6.907755278982137 // ln 1000
+	if p.treated < 1 || !(p.ofHost() > 0) || p.expected(most) < need {
 		return math.Inf(1)
 	}
-	s2 := float64(v * nt * ((tail + 1) / (tail + 3))) // of one host
-	s2 += float64(midVar * nt / (nt + 1))
-	u := 2 * need / float64((tail+1)*nt)
-	if u > 30 {
-		return math.Inf(1)
+	low, high := 0.0, most
+	for range 40 {
+		x := (low + high) / 2
+		if p.expected(x) < need {
+			low = x
+		} else {
+			high = x
+		}
 	}
-	d := math.Sqrt(float64(tail * s2 * expm1(u)))
-	return d + float64(0.84*se)
+	return high + float64(0.84*p.se)
 }
 
 // spreadOf centres the logarithms of variances. NaN: not known.
