@@ -37,6 +37,7 @@ func (s *set) commands() []*cache.Command {
 	return []*cache.Command{
 		s.nodes(), s.caps(),
 		s.bigkeys(), s.prefix(),
+		s.hotkeys(),
 	}
 }
 
