@@ -17,7 +17,7 @@ type Registry struct {
 // NewRegistry returns an empty one.
 func NewRegistry() *Registry { return &Registry{cmds: map[string]*Command{}} }
 
-var nameOf = regexp.MustCompile(`^CACHE\.[A-Z][A-Z0-9]*(\.[A-Z][A-Z0-9_-]*)*( [A-Z]+)?$`)
+var nameOf = regexp.MustCompile(`^CACHE\.[A-Z][A-Z0-9]*(\.[A-Z][A-Z0-9_-]*)*( [A-Z]+){0,2}$`)
 
 // Put adds c, or takes the place of the command of that name. Calls that run go on with the one they began with.
 func (r *Registry) Put(c *Command) error {
@@ -39,21 +39,15 @@ func (r *Registry) Remove(name string) bool {
 	return ok
 }
 
-// Find returns the command that words call, which is named by the first two words or the first, without case, and the
+// Find returns the command that words call, which is named by the first three words, two or one, without case, and the
 // words that are left. c is nil where there is none.
 func (r *Registry) Find(words []string) (c *Command, rest []string) {
-	if len(words) == 0 {
-		return nil, nil
-	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if len(words) > 1 {
-		if c := r.cmds[strings.ToUpper(words[0]+" "+words[1])]; c != nil {
-			return c, words[2:]
+	for n := min(3, len(words)); n > 0; n-- {
+		if c := r.cmds[strings.ToUpper(strings.Join(words[:n], " "))]; c != nil {
+			return c, words[n:]
 		}
-	}
-	if c := r.cmds[strings.ToUpper(words[0])]; c != nil {
-		return c, words[1:]
 	}
 	return nil, words
 }

@@ -126,7 +126,7 @@ func find(all []*entry, name string) (*entry, *cache.Command) {
 }
 
 func subName(c *cache.Command) string {
-	return strings.Replace(strings.ToLower(c.Name), " ", "|", 1)
+	return strings.ReplaceAll(strings.ToLower(c.Name), " ", "|")
 }
 
 // info writes the ten fields of COMMAND INFO.

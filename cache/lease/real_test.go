@@ -1,0 +1,307 @@
+package lease
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kernwave/kernwave/cache"
+	"github.com/kernwave/kernwave/cache/cachetest"
+	"github.com/kernwave/kernwave/cache/upstream"
+)
+
+// gatewayWord makes this program a gateway that a test can kill: its arguments are the journal, and the servers.
+const gatewayWord = "lease-test-gateway"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 4 && os.Args[1] == gatewayWord {
+		if err := gatewayMain(os.Args[2], os.Args[3]); err != nil {
+			fmt.Println("error", err)
+			os.Exit(1)
+		}
+		return
+	}
+	flag.Parse()
+	os.Exit(m.Run())
+}
+
+func fleet(addrs string) (*upstream.Fleet, error) {
+	none := ""
+	return upstream.Open(upstream.Config{Name: "main", Seeds: strings.Split(addrs, ","), WriteUser: &none, WritePassword: &none})
+}
+
+// gatewayMain says "up", and for each line "PARAM VALUE MILLISECONDS" makes the change and says "held ID" or "error …".
+func gatewayMain(path, addrs string) error {
+	f, err := fleet(addrs)
+	if err != nil {
+		return err
+	}
+	k, err := Open(path, FleetNodes(f), &cache.MemLog{}, Clock{})
+	if err != nil {
+		return err
+	}
+	go k.Run(context.Background())
+	fmt.Println("up")
+	in := bufio.NewScanner(os.Stdin)
+	for in.Scan() {
+		if in.Text() == "list" {
+			for _, l := range k.List() {
+				for _, p := range l.Parts {
+					fmt.Println("part", p.Addr, p.State, l.Open(), p.Found, p.Err)
+				}
+			}
+			fmt.Println("end")
+			continue
+		}
+		var l Lease
+		var ms int
+		if _, err := fmt.Sscan(in.Text(), &l.Param, &l.Value, &ms); err != nil {
+			return err
+		}
+		l.By, l.Reason, l.Deadline = "ada", "test", Clock{}.In(time.Duration(ms)*time.Millisecond)
+		for _, a := range strings.Split(addrs, ",") {
+			l.Parts = append(l.Parts, Part{Cluster: "main", Addr: a})
+		}
+		if l, err = k.Take(context.Background(), l); err != nil {
+			fmt.Println("error", err)
+		} else {
+			fmt.Println("held", l.ID)
+		}
+	}
+	return in.Err()
+}
+
+// gateway is such a process.
+type gateway struct {
+	cmd   *exec.Cmd
+	in    *os.File
+	lines chan string
+}
+
+func startGateway(t testing.TB, path, addrs string) *gateway {
+	t.Helper()
+	g := &gateway{cmd: exec.Command("/proc/self/exe", gatewayWord, path, addrs), lines: make(chan string, 100)}
+	r, w, err := os.Pipe()
+	must(t, err)
+	g.in = w
+	g.cmd.Stdin = r
+	out, err := g.cmd.StdoutPipe()
+	must(t, err)
+	must(t, g.cmd.Start())
+	_ = r.Close()
+	go func() {
+		defer close(g.lines)
+		s := bufio.NewScanner(out)
+		for s.Scan() {
+			g.lines <- s.Text()
+		}
+	}()
+	return g
+}
+
+func (g *gateway) say(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if _, err := fmt.Fprintf(g.in, format+"\n", args...); err != nil {
+		t.Log(err) // it was killed
+	}
+}
+
+// hear waits for a line.
+func (g *gateway) hear(d time.Duration) string {
+	select {
+	case l, ok := <-g.lines:
+		if ok {
+			return l
+		}
+		return "gone"
+	case <-time.After(d):
+		return "nothing"
+	}
+}
+
+func (g *gateway) kill() {
+	_ = g.cmd.Process.Kill()
+	for range g.lines { //nolint:revive // to its end
+	}
+	_ = g.cmd.Wait()
+	_ = g.in.Close()
+}
+
+var schedules = flag.Int("lease.schedules", 8, "how many random schedules TestRealSchedules plays; make bench-cache plays 1,000")
+
+// TestRealSchedules: a change for one second on a real primary and its replica, and a gateway that is a process and is
+// killed with SIGKILL at a random instant, while servers are restarted, roles move, or someone else changes the setting.
+// Once a gateway is there again, everything is taken back within the rest of that second and one more, or is a conflict
+// that is reported.
+func TestRealSchedules(t *testing.T) {
+	v := cachetest.Any(t)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	work := make(chan int)
+	var mu sync.Mutex
+	var late []time.Duration
+	counts := map[string]int{}
+	var wg sync.WaitGroup
+	for w := range min(4, *schedules) {
+		pair := [2]*cachetest.Server{cachetest.Start(t, v), cachetest.Start(t, v)}
+		wg.Go(func() {
+			for i := range work {
+				rnd := rand.New(rand.NewPCG(seed, uint64(i)))
+				name, d, err := schedule(t, rnd, pair, filepath.Join(t.TempDir(), fmt.Sprintf("j%d-%d", w, i)))
+				mu.Lock()
+				counts[name]++
+				late = append(late, d)
+				mu.Unlock()
+				if err != nil {
+					t.Errorf("schedule %d (%s): %v", i, name, err)
+				}
+			}
+		})
+	}
+	for i := range *schedules {
+		work <- i
+	}
+	close(work)
+	wg.Wait()
+	over := 0
+	var most time.Duration
+	for _, d := range late {
+		most = max(most, d)
+		if d > time.Second {
+			over++
+		}
+	}
+	t.Logf("%d schedules %v: taken back at most %v after it was due and a gateway there; %d later than 1 s", len(late), counts, most.Round(time.Millisecond), over)
+}
+
+// schedule plays one. late is how long after the deadline, or after the gateway was there again, the last node was as it
+// should be.
+func schedule(t *testing.T, rnd *rand.Rand, pair [2]*cachetest.Server, path string) (name string, late time.Duration, err error) {
+	do := func(s *cachetest.Server, args ...string) cache.Value {
+		for range 100 {
+			v, err := s.Do(args...)
+			if err == nil && v.Kind != cache.Err {
+				return v
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		t.Errorf("%s does not do %q", s.Addr(), args)
+		return cache.Value{}
+	}
+	get := func(s *cachetest.Server) string {
+		v := do(s, "CONFIG", "GET", "hz")
+		if len(v.Items) != 2 {
+			return ""
+		}
+		return v.Items[1].Str
+	}
+	host, port, _ := strings.Cut(pair[0].Addr(), ":")
+	do(pair[0], "REPLICAOF", "NO", "ONE")
+	do(pair[1], "REPLICAOF", host, port)
+	old := map[*cachetest.Server]string{}
+	for _, s := range pair {
+		do(s, "CONFIG", "SET", "hz", "10")
+		old[s] = "10"
+	}
+	addrs := pair[0].Addr() + "," + pair[1].Addr()
+	g := startGateway(t, path, addrs)
+	defer func() { g.kill() }()
+	if got := g.hear(30 * time.Second); got != "up" {
+		return "start", 0, fmt.Errorf("the gateway says %s", got)
+	}
+	const ttl = time.Second
+	asked := time.Now()
+	g.say(t, "hz 50 %d", ttl.Milliseconds())
+	held := false
+	if rnd.IntN(3) > 0 { // else it may be killed while it makes the change
+		held = strings.HasPrefix(g.hear(20*time.Second), "held")
+	}
+	due := time.Now().Add(ttl) // not before the deadline that the gateway has
+	name = []string{"nothing else", "restart of a server", "other change", "failover"}[rnd.IntN(4)]
+	fault := pair[rnd.IntN(2)]
+	kill := rnd.IntN(4) > 0
+	time.Sleep(time.Duration(rnd.Int64N(int64(600 * time.Millisecond))))
+	if kill && rnd.IntN(2) == 0 {
+		g.kill()
+	}
+	want := map[*cachetest.Server]string{pair[0]: "10", pair[1]: "10"}
+	switch name {
+	case "restart of a server":
+		fault.Kill()
+		fault.Restart()
+	case "other change":
+		if held || kill { // before the change was made, it would be what is to be restored
+			do(fault, "CONFIG", "SET", "hz", "77")
+			want[fault] = "77"
+		}
+	case "failover":
+		do(pair[1], "REPLICAOF", "NO", "ONE")
+		h, p, _ := strings.Cut(pair[1].Addr(), ":")
+		do(pair[0], "REPLICAOF", h, p)
+	}
+	if kill {
+		time.Sleep(time.Duration(rnd.Int64N(int64(800 * time.Millisecond))))
+		g.kill()
+		if rnd.IntN(3) == 0 { // for long: past the deadline
+			time.Sleep(ttl)
+		}
+		g = startGateway(t, path, addrs)
+		if got := g.hear(30 * time.Second); got != "up" {
+			return name, 0, fmt.Errorf("the gateway says %s when it is started again", got)
+		}
+		if time.Now().After(due) {
+			due = time.Now()
+		}
+	}
+	_ = asked
+	end := due.Add(20 * time.Second) // a busy machine; what it took is printed
+	for {
+		ok := true
+		for _, s := range pair {
+			ok = ok && get(s) == want[s]
+		}
+		if ok && !time.Now().Before(due) {
+			break
+		}
+		if time.Now().After(end) {
+			return name, 0, fmt.Errorf("%s is %s, want %s; %s is %s, want %s", pair[0].Addr(), get(pair[0]), want[pair[0]], pair[1].Addr(), get(pair[1]), want[pair[1]])
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	late = max(0, time.Since(due))
+	// And it stays so, and nothing is open any more; a conflict is reported where there was one.
+	for range 50 {
+		g.say(t, "list")
+		open, conflict := false, false
+		for {
+			l := g.hear(10 * time.Second)
+			if !strings.HasPrefix(l, "part") {
+				break
+			}
+			open = open || strings.Contains(l, " true ")
+			conflict = conflict || strings.Contains(l, fault.Addr()+" "+Conflicted)
+		}
+		if !open {
+			if want[fault] == "77" && held && !conflict {
+				return name, late, fmt.Errorf("someone else's change was not reported")
+			}
+			for _, s := range pair {
+				if get(s) != want[s] {
+					return name, late, fmt.Errorf("%s became %s in the end", s.Addr(), get(s))
+				}
+			}
+			return name, late, nil
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return name, late, fmt.Errorf("a lease stays open")
+}
