@@ -6,6 +6,7 @@ package builtin
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/kernwave/kernwave/cache"
@@ -16,6 +17,8 @@ import (
 type Deps struct {
 	Fleet   *upstream.Fleet
 	Gateway *cache.Gateway
+	// Approvals are what CACHE.APPROVE answers; nil where only descriptions are wanted.
+	Approvals *cache.Approvals
 }
 
 // set is the commands' common state.
@@ -34,11 +37,11 @@ func Register(d Deps) error {
 }
 
 func (s *set) commands() []*cache.Command {
-	return []*cache.Command{
+	return slices.Concat([]*cache.Command{
 		s.nodes(), s.caps(),
 		s.bigkeys(), s.prefix(),
 		s.hotkeys(),
-	}
+	}, s.jobs(), s.record())
 }
 
 // envelope is what the replies of all commands have in common.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -221,38 +222,71 @@ func (n fleetNode) Get(ctx context.Context, param string) (value, runID string, 
 		return "", "", err
 	}
 	defer func() { _ = c.Close() }()
-	vs, err := c.Pipe(ctx, []string{"CONFIG", "GET", param}, []string{"INFO", "server"})
+	value, runID, _, err = n.look(ctx, c, param)
+	return value, runID, err
+}
+
+// look asks for the setting, the run id, and how often settings have been set.
+func (n fleetNode) look(ctx context.Context, c *upstream.Conn, param string) (value, runID string, sets int, err error) {
+	vs, err := c.Pipe(ctx, []string{"CONFIG", "GET", param}, []string{"INFO", "server"}, []string{"INFO", "commandstats"})
 	if err != nil {
-		return "", "", err
+		return "", "", 0, err
 	}
 	for _, v := range vs {
 		if v.Kind == cache.Err {
-			return "", "", fmt.Errorf("%s answered %s", n.addr, v.Str)
+			return "", "", 0, fmt.Errorf("%s answered %s", n.addr, v.Str)
 		}
 	}
 	if len(vs[0].Items) != 2 {
-		return "", "", cache.Errorf(cache.CodeUnsupported, "CACHE.CAPS shows what each node can", "%s has no setting %s", n.addr, param)
+		return "", "", 0, cache.Errorf(cache.CodeUnsupported, "CACHE.CAPS shows what each node can", "%s has no setting %s", n.addr, param)
 	}
-	for line := range strings.SplitSeq(vs[1].Str, "\n") {
-		if id, ok := strings.CutPrefix(strings.TrimSpace(line), "run_id:"); ok {
-			runID = id
-		}
-	}
-	return vs[0].Items[1].Str, runID, nil
+	return vs[0].Items[1].Str, infoField(vs[1].Str, "run_id:"), calls(vs[2].Str), nil
 }
 
-func (n fleetNode) Set(ctx context.Context, param, value string) error {
+func infoField(info, key string) string {
+	for line := range strings.SplitSeq(info, "\n") {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), key); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// calls is how often CONFIG SET was called, asked after a CONFIG GET. -1: the server, older than 7.0, does not count by
+// subcommand.
+func calls(stats string) int {
+	if infoField(stats, "cmdstat_config|get:") == "" {
+		return -1
+	}
+	n, _, _ := strings.Cut(infoField(stats, "cmdstat_config|set:calls="), ",")
+	i, err := strconv.Atoi(n)
+	if err != nil {
+		return 0 // not yet
+	}
+	return i
+}
+
+func (n fleetNode) Swap(ctx context.Context, param, from, to string) (s Swapped, err error) {
 	c, err := n.conn(ctx)
 	if err != nil {
-		return err
+		return s, err
 	}
 	defer func() { _ = c.Close() }()
-	v, err := c.Do(ctx, "CONFIG", "SET", param, value)
+	var before, after int
+	if s.Found, s.RunID, before, err = n.look(ctx, c, param); err != nil || !same(s.Found, from) {
+		return s, err
+	}
+	v, err := c.Do(ctx, "CONFIG", "SET", param, to)
 	if err != nil {
-		return err
+		return s, err
 	}
 	if v.Kind == cache.Err {
-		return cache.Errorf(cache.CodeErr, "", "%s answered %s", n.addr, v.Str)
+		return s, cache.Errorf(cache.CodeErr, "", "%s answered %s", n.addr, v.Str)
 	}
-	return nil
+	s.Done = true
+	if s.Now, _, after, err = n.look(ctx, c, param); err != nil {
+		return s, err
+	}
+	s.Raced = before >= 0 && after-before > 1
+	return s, nil
 }

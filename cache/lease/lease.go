@@ -9,8 +9,8 @@
 // The journal of the gateway alone holds the lease: while no gateway is there, nothing is taken back. A server that is
 // restarted takes it back by itself, because the gateway never writes a server's configuration file.
 //
-// Redis has no "set if it is still": between looking and setting lies one round trip. A change by someone else within
-// that time is seen as theirs when it comes before the set is answered, and overwritten when it is that late.
+// Redis has no "set if it is still": between looking and setting lies one round trip. A change by someone else within it
+// is overwritten. The servers' own count of CONFIG SET shows that there was one, and it is reported as a conflict.
 package lease
 
 import (
@@ -31,8 +31,18 @@ import (
 type Node interface {
 	// Get returns a setting and the server's run id, which changes when it is restarted.
 	Get(ctx context.Context, param string) (value, runID string, err error)
-	// Set changes a setting at run time, not in the server's file.
-	Set(ctx context.Context, param, value string) error
+	// Swap changes a setting at run time, not in the server's file, if it is from; else it changes nothing. The value and
+	// the run id are those before.
+	Swap(ctx context.Context, param, from, to string) (Swapped, error)
+}
+
+// Swapped is what Swap did.
+type Swapped struct {
+	Done  bool
+	Found string // the value before
+	RunID string
+	Now   string // the value after, read back
+	Raced bool   // someone else set something within the same instant, and it may have been overwritten
 }
 
 // Nodes finds a server by its cluster and address.
@@ -226,15 +236,15 @@ func (k *Keeper) apply(ctx context.Context, l *Lease) error {
 			p.State = Unchanged
 			return err
 		}
-		if err := n.Set(ctx, l.Param, l.Value); err != nil {
+		did, err := n.Swap(ctx, l.Param, old, l.Value)
+		switch {
+		case err != nil:
 			return nodeError(p, err) // it may have been set: revert looks
-		}
-		now, _, err := n.Get(ctx, l.Param)
-		if err != nil {
-			return nodeError(p, err)
-		}
-		if !same(now, l.Value) {
-			return cache.Errorf(cache.CodeConflict, "see who else changes it, with CACHE.AUDIT and on the node", "%s: %s was set to %s and is %s", p.Addr, l.Param, l.Value, now)
+		case !did.Done:
+			return cache.Errorf(cache.CodeConflict, "look with CACHE.CONFIG DIFF and ask again", "%s: someone else changes %s: it was %s and is %s", p.Addr, l.Param, old, did.Found)
+		case did.Raced || !same(did.Now, l.Value):
+			k.raced(l, p)
+			return cache.Errorf(cache.CodeConflict, "see who else changes it, with CACHE.AUDIT and on the node", "%s: someone else set something at the same moment; %s is %s again", p.Addr, l.Param, old)
 		}
 		p.State = Applied
 		if err := k.write(l); err != nil {
@@ -294,35 +304,32 @@ func (k *Keeper) revert(ctx context.Context, l *Lease) {
 	}
 }
 
+// raced reports that someone else set something within the same instant as the gateway did.
+func (k *Keeper) raced(l *Lease, p *Part) {
+	k.event(l, "config.conflict", p, fmt.Sprintf("someone else set something while %s was set; if it was %s, theirs was overwritten", l.Param, l.Param))
+}
+
 // back takes one node's value back, if it still is the one that was set.
 func (k *Keeper) back(ctx context.Context, l *Lease, p *Part) (state, found string, err error) {
-	n := k.nodes.Node(p.Cluster, p.Addr)
-	now, run, err := n.Get(ctx, l.Param)
-	if err != nil {
-		return "", "", err
-	}
+	did, err := k.nodes.Node(p.Cluster, p.Addr).Swap(ctx, l.Param, l.Value, p.Old)
 	switch {
-	case same(now, p.Old):
-		if p.State == Intended {
-			return Unchanged, "", nil
-		}
+	case err != nil:
+		return "", "", err
+	case did.Raced:
+		k.raced(l, p)
+		return Conflicted, did.Now, nil
+	case did.Done && !same(did.Now, p.Old):
+		return Conflicted, did.Now, nil
+	case did.Done:
 		return Reverted, "", nil
-	case same(now, l.Value):
-		if err := n.Set(ctx, l.Param, p.Old); err != nil {
-			return "", "", err
-		}
-		again, _, err := n.Get(ctx, l.Param)
-		if err != nil {
-			return "", "", err
-		}
-		if !same(again, p.Old) {
-			return Conflicted, again, nil
-		}
+	case same(did.Found, p.Old) && p.State == Intended:
+		return Unchanged, "", nil
+	case same(did.Found, p.Old):
 		return Reverted, "", nil
-	case run != p.RunID:
-		return Restarted, now, nil
+	case did.RunID != p.RunID:
+		return Restarted, did.Found, nil
 	}
-	return Conflicted, now, nil
+	return Conflicted, did.Found, nil
 }
 
 // Revert takes a lease back before its deadline.

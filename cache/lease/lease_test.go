@@ -31,6 +31,7 @@ type fake struct {
 	on         func() error  // before each question; a panic is a killed gateway
 	after      func() error  // after each set
 	did        func(set any) // is told what was set
+	race       bool          // someone else sets something in the same instant
 }
 
 func (f *fake) Get(context.Context, string) (string, string, error) {
@@ -45,23 +46,28 @@ func (f *fake) Get(context.Context, string) (string, string, error) {
 	return f.value, f.run, nil
 }
 
-func (f *fake) Set(_ context.Context, _, v string) error {
+func (f *fake) Swap(_ context.Context, _, from, to string) (Swapped, error) {
 	if f.on != nil {
 		if err := f.on(); err != nil {
-			return err
+			return Swapped{}, err
 		}
 	}
 	if f.down {
-		return errors.New("connection refused")
+		return Swapped{}, errors.New("connection refused")
 	}
-	f.value = v
+	s := Swapped{Found: f.value, RunID: f.run}
+	if f.value != from {
+		return s, nil
+	}
+	f.value, s.Done, s.Now = to, true, to
 	if f.did != nil {
-		f.did(v)
+		f.did(to)
 	}
+	s.Raced = f.race
 	if f.after != nil {
-		return f.after()
+		return s, f.after()
 	}
-	return nil
+	return s, nil
 }
 
 func (f *fake) restart(n int) { f.value, f.run = f.file, fmt.Sprint("run", n) }
@@ -163,7 +169,11 @@ func TestOneFailsAllGoBack(t *testing.T) {
 	if _, err := k.Take(t.Context(), change(c)); err == nil || n["a"].value != "10" {
 		t.Errorf("%v, a is %s", err, n["a"].value)
 	}
-	n["b"].down, n["b"].value = false, "11"
+	n["b"].down, n["b"].race = false, true
+	if _, err := k.Take(t.Context(), change(c)); err == nil || !strings.Contains(err.Error(), "CONFLICT") || n["a"].value != "10" {
+		t.Errorf("someone else at the same moment: %v, a is %s", err, n["a"].value)
+	}
+	n["b"].race, n["b"].value = false, "11"
 	l := change(c)
 	l.Parts[0].Old, l.Parts[1].Old = "10", "10" // as it was when it was approved
 	if _, err := k.Take(t.Context(), l); err == nil || !strings.Contains(err.Error(), "STALE") || n["a"].value != "10" || n["b"].value != "11" {

@@ -87,6 +87,9 @@ var (
 	argVersion = cache.Arg{Name: "version", Keyword: "VERSION", Optional: true, Public: true, Help: "the hash of a version, or the first 8 or more digits of it; default: the newest"}
 )
 
+// Commands are CACHE.CMD and its kin as descriptions; they cannot be called.
+func Commands() []*cache.Command { return new(Manager).commands() }
+
 // commands are those that manage the others.
 func (m *Manager) commands() []*cache.Command {
 	return []*cache.Command{
@@ -100,7 +103,7 @@ func (m *Manager) commands() []*cache.Command {
 			Guards: []string{"the server is started for it on the gateway's machine and thrown away"}, Examples: []string{"CACHE.CMD TEST CACHE.X.NOTTL"},
 		},
 		{
-			Name: "CACHE.CMD SHADOW", Summary: "Run a version on one real node, show what it costs, and throw its result away", Class: cache.LoadRead,
+			Name: "CACHE.CMD SHADOW", Summary: "Run a version on one node, throw the result away", Class: cache.LoadRead,
 			Args: []cache.Arg{argName, argVersion, cache.ArgOn, {Name: "with", Keyword: "WITH", Type: cache.Rest, Optional: true, Help: "the command's arguments"}}, Run: m.shadowCmd,
 			Examples: []string{"CACHE.CMD SHADOW CACHE.X.NOTTL ON role:replica WITH session:*"},
 		},

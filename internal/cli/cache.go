@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/kernwave/kernwave/cache"
 	"github.com/kernwave/kernwave/cache/builtin"
+	"github.com/kernwave/kernwave/cache/script"
 )
 
 // cacheFlags say where the commands of `kernwave cache` are carried out.
@@ -42,12 +44,14 @@ func (a *app) cacheCommand() *cobra.Command {
 	for _, c := range cacheRegistry().Commands() {
 		name := strings.ToLower(strings.TrimPrefix(c.Name, "CACHE."))
 		parent := cmd
-		if base, sub, ok := strings.Cut(name, " "); ok {
-			if groups[base] == nil {
-				groups[base] = &cobra.Command{Use: base, Short: cacheGroups[base]}
-				cmd.AddCommand(groups[base])
+		for at := ""; strings.Contains(name, " "); {
+			base, sub, _ := strings.Cut(name, " ")
+			at = strings.TrimSpace(at + " " + base)
+			if groups[at] == nil {
+				groups[at] = &cobra.Command{Use: base, Short: cacheGroups[at]}
+				parent.AddCommand(groups[at])
 			}
-			parent, name = groups[base], sub
+			parent, name = groups[at], sub
 		}
 		parent.AddCommand(a.cacheOne(&f, c, name))
 	}
@@ -57,6 +61,7 @@ func (a *app) cacheCommand() *cobra.Command {
 // cacheGroups are the commands that have subcommands.
 var cacheGroups = map[string]string{
 	"key": "look at one key", "eviction": "understand eviction", "config": "compare settings and change them for a while", "job": "look after calls that run",
+	"config temp": "change a setting for a while; it takes itself back", "cmd": "commands of your own: load, test, shadow, promote, roll back",
 }
 
 // cacheRegistry holds the commands' descriptions; none of them can be run.
@@ -64,6 +69,11 @@ func cacheRegistry() *cache.Registry {
 	g := &cache.Gateway{Registry: cache.NewRegistry()}
 	if err := builtin.Register(builtin.Deps{Gateway: g}); err != nil {
 		panic(err)
+	}
+	for _, c := range stateCommands() {
+		if err := g.Registry.Put(c); err != nil {
+			panic(err)
+		}
 	}
 	return g.Registry
 }
@@ -117,6 +127,13 @@ func (a *app) cacheOne(f *cacheFlags, c *cache.Command, name string) *cobra.Comm
 		return arguments(need...)(cmd, args)
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 && len(c.Args) > 0 && c.Args[0].Name == "bundle" { // a folder here, an archive on the wire
+			b, err := script.ReadDir(args[0])
+			if _, mistakes := errors.AsType[script.Findings](err); err != nil && !mistakes { // the gateway says them, and the program's
+				return &usageError{plainPathError(err).Error(), "name the folder of a bundle"}
+			}
+			args = append([]string{string(b.Tar())}, args[1:]...)
+		}
 		words := append(strings.Fields(c.Name), args...)
 		for _, arg := range c.Args {
 			name := strings.ToLower(arg.Keyword)

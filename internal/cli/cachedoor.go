@@ -48,6 +48,7 @@ func (a *app) cacheDoor(ctx context.Context, f *cacheFlags) (cacheDoor, error) {
 
 // openCache builds a gateway over the fleet that the flags name.
 func openCache(f *cacheFlags, adjust func(*cacheFile)) (*cache.Gateway, func(), error) {
+	serves := adjust != nil // and so keeps what it has promised
 	file := &cacheFile{}
 	if f.clusters != "" {
 		var err error
@@ -82,14 +83,35 @@ func openCache(f *cacheFlags, adjust func(*cacheFile)) (*cache.Gateway, func(), 
 		g.Log = l
 		closers = append(closers, func() { _ = l.Close() })
 	}
-	if err := builtin.Register(builtin.Deps{Fleet: fl, Gateway: g}); err != nil {
-		return nil, nil, err
-	}
-	return g, func() {
+	closeAll := func() {
 		for _, c := range closers {
 			c()
 		}
-	}, nil
+	}
+	approvals := cache.NewApprovals(g.Log, g.Now)
+	err = builtin.Register(builtin.Deps{Fleet: fl, Gateway: g, Approvals: approvals})
+	dir := ""
+	if serves && file.users != nil {
+		dir = file.State
+		g.Writes = func(*cache.Command) error { return nil } // a cluster without a credential for writes refuses by itself
+	}
+	var state *cacheState
+	if err == nil {
+		state, err = openState(dir, g, fl, approvals)
+	}
+	if err != nil {
+		closeAll()
+		return nil, nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		state.run(ctx)
+	}()
+	// Calls end first, then what they work with.
+	closers = append([]func(){g.Jobs.Close, func() { stop(); <-done; state.close() }}, closers[1:]...)
+	return g, closeAll, nil
 }
 
 // ownDoor carries out calls in this process.

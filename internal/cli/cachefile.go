@@ -20,6 +20,7 @@ import (
 type cacheFile struct {
 	Listen   string
 	Record   string
+	State    string
 	Clusters []cacheCluster
 
 	users cache.Users
@@ -32,6 +33,7 @@ type cacheCluster struct{ upstream.Config }
 type cacheYAML struct {
 	Listen string      `yaml:"listen"`
 	Record string      `yaml:"record"`
+	State  string      `yaml:"state"`
 	Users  string      `yaml:"users"`
 	TLS    *serverYAML `yaml:"tls"`
 
@@ -74,7 +76,7 @@ func readCacheFile(name string) (*cacheFile, error) {
 	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(&y); err != nil {
 		return nil, &usageError{name + ": " + strings.TrimSpace(yaml.FormatError(err, false, false)), "mend the file; docs/reference/cache.md has all keys"}
 	}
-	out := &cacheFile{Listen: y.Listen, Record: relativeTo(name, y.Record)}
+	out := &cacheFile{Listen: y.Listen, Record: relativeTo(name, y.Record), State: relativeTo(name, y.State)}
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	secret := func(where, file string) string {

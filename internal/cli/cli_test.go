@@ -19,6 +19,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/kernwave/kernwave/cache/script"
 	"github.com/kernwave/kernwave/internal/cli/clitest"
 	"github.com/kernwave/kernwave/internal/operator"
 )
@@ -26,6 +27,7 @@ import (
 var update = flag.Bool("update", false, "write the golden parts of the scripts and the reference anew")
 
 func TestMain(m *testing.M) {
+	script.RunIfChild()
 	testscript.Main(m, map[string]func(){"kernwave": scriptMain})
 }
 

@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/kernwave/kernwave/cache"
+	"github.com/kernwave/kernwave/cache/lease"
+	"github.com/kernwave/kernwave/cache/script"
+	"github.com/kernwave/kernwave/cache/upstream"
+	"github.com/kernwave/kernwave/fleet"
+)
+
+// cacheState is what a gateway keeps on disk: the journal of temporary changes, and operators' own commands.
+type cacheState struct {
+	keeper *lease.Keeper
+}
+
+// openState registers the commands that need a folder of the gateway's own. dir empty: they say so.
+func openState(dir string, g *cache.Gateway, fl *upstream.Fleet, approvals *cache.Approvals) (*cacheState, error) {
+	var err error
+	if dir == "" {
+		for _, c := range stateCommands() {
+			if err := g.Registry.Put(c); err != nil {
+				return nil, err
+			}
+		}
+		return &cacheState{}, nil
+	}
+	op := func(err error) error {
+		return &fleet.Error{Op: "open the gateway's folder " + dir, Err: plainPathError(err), Next: "choose another with state: in the --clusters file, or mend this one"}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, op(err)
+	}
+	s := &cacheState{}
+	if s.keeper, err = lease.Open(filepath.Join(dir, "leases.journal"), lease.FleetNodes(fl), g.Log, lease.Clock{Now: g.Now}); err != nil {
+		return nil, op(err)
+	}
+	for _, c := range lease.Commands(s.keeper, fl, approvals) {
+		if err := g.Registry.Put(c); err != nil {
+			return nil, errors.Join(err, s.keeper.Close())
+		}
+	}
+	m, err := script.New(script.Config{Dir: filepath.Join(dir, "commands"), Registry: g.Registry, Fleet: fl, Approvals: approvals, Log: g.Log, Now: g.Now})
+	if m == nil {
+		return nil, errors.Join(op(err), s.keeper.Close())
+	}
+	return s, err
+}
+
+// stateCommands are descriptions of the commands that need the folder; called, they say what is missing.
+func stateCommands() []*cache.Command {
+	list := append(lease.Commands(nil, nil, nil), script.Commands()...)
+	for i, c := range list {
+		d := *c
+		d.Run = func(context.Context, *cache.Call) (cache.Value, error) {
+			return cache.Value{}, cache.Errorf(cache.CodeUnsupported, "name a folder with state: in the --clusters file of a gateway", "%s needs a gateway with a folder of its own", d.Name)
+		}
+		list[i] = &d
+	}
+	return list
+}
+
+// run takes temporary changes back until ctx ends.
+func (s *cacheState) run(ctx context.Context) {
+	if s.keeper != nil {
+		s.keeper.Run(ctx)
+	}
+}
+
+func (s *cacheState) close() {
+	if s.keeper != nil {
+		_ = s.keeper.Close()
+	}
+}
