@@ -5,7 +5,7 @@ BIN := bin
 # What the tests of this repository are, apart from the lab's, which need virtual machines.
 PACKAGES := ./...
 
-.PHONY: help build setup test test-short test-lab demo race fuzz bench-fuzz bench-sim bench-judge bench-kill generate fmt lint clean
+.PHONY: help build setup test test-short test-lab demo race fuzz bench-fuzz bench-sim bench-judge bench-cache bench-kill generate fmt lint clean
 
 help: ## print the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ bench-sim: build ## the simulator's long figures: 20,000 random fleets, 5,000 ho
 
 bench-judge: ## what judges say of rollouts with a known truth, ours and its rivals: an hour; goes on where it was
 	scripts/bench-judge.sh
+
+bench-cache: ## the cache gateway's long proofs: 10⁹ bytes at its door, 100,000 cancelled calls, 1,000 temporary changes under faults
+	scripts/bench-cache.sh
 
 bench-kill: ## kill -9 of agents and control planes at every point of every story: a quarter of an hour
 	go test ./internal/agent/agenttest/fakehost -run TestKill -count=1 -kill.all -timeout 120m -v

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -63,12 +64,12 @@ func (g *gateway) open() {
 // serverPath is a server that can be started by its path alone.
 func serverPath(t testing.TB) string {
 	t.Helper()
-	for _, p := range []string{"/usr/bin/redis-server", "/usr/bin/valkey-server"} {
-		if _, err := os.Stat(p); err == nil {
+	for _, name := range servers {
+		if p, err := exec.LookPath(name); err == nil {
 			return p
 		}
 	}
-	t.Skip("skipped: there is neither redis-server nor valkey-server (apt-get install redis-server)")
+	t.Skip("skipped: there is no Redis and no Valkey (apt-get install redis-tools)")
 	return ""
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -16,8 +17,10 @@ import (
 	"github.com/kernwave/kernwave/cache/upstream"
 )
 
-// servers are the programs that can be a throwaway server, the first that is there is taken.
-var servers = []string{"valkey-server", "redis-server"}
+// servers are the programs that can be a throwaway server, the first that is there is taken. Each is one program that
+// looks at the name it is called by: distributions that have the server in a package of its own ship it with the tools,
+// too, as the program that checks files.
+var servers = []string{"valkey-server", "redis-server", "valkey-check-rdb", "redis-check-rdb"}
 
 // throwaway is a real server, started for one test of a bundle and thrown away after it.
 type throwaway struct {
@@ -35,7 +38,7 @@ func startThrowaway(ctx context.Context, server string) (*throwaway, error) {
 		}
 	}
 	if server == "" {
-		return nil, cache.Errorf(cache.CodeUnsupported, "install valkey-server or redis-server on the gateway's machine; it need not run", "tests need a server to try on, and there is none on this machine")
+		return nil, cache.Errorf(cache.CodeUnsupported, "install valkey-tools or redis-tools on the gateway's machine, or a server, which need not run", "tests need a server to try on, and there is none on this machine")
 	}
 	var last error
 	for range 5 { // a port that was free may be taken meanwhile
@@ -65,6 +68,10 @@ func tryThrowaway(ctx context.Context, server string) (*throwaway, error) {
 		return nil, err
 	}
 	cmd := exec.Command(server, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", dir, "--maxmemory", "64mb", "--daemonize", "no")
+	cmd.Args[0] = "redis-server"
+	if strings.HasPrefix(filepath.Base(server), "valkey") {
+		cmd.Args[0] = "valkey-server"
+	}
 	cmd.SysProcAttr = childAttr()
 	ended := make(chan struct{})
 	started := make(chan error)

@@ -1,0 +1,23 @@
+#!/bin/bash
+# The long proofs of the cache gateway. PART chooses: protocol, leases, scripts. Each prints its figures.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit
+part=${PART:-protocol leases scripts}
+fail=0
+run() { echo "bench-cache: $*"; go test -count=1 -timeout 0 -v "$@" || fail=1; }
+for p in $part; do
+  case $p in
+    protocol)
+      run ./cache/resp -run 'TestManyBytes' -resp.bytes 1000000000
+      run ./cache/resp -run '^$' -bench 'Cancel' -benchtime 100000x
+      run ./cache/resp -run '^$' -bench 'Ping'
+      ;;
+    leases)
+      run ./cache/lease -run 'TestRandomSchedules' -lease.stories 10000
+      run ./cache/lease -run 'TestRealSchedules' -lease.schedules 1000
+      ;;
+    scripts) run ./cache/script -run 'TestHostile|TestOthersAreUnharmed|TestCancelEndsTheChild' ;;
+    *) echo "bench-cache: error: there is no part $p; next: PART=protocol, leases or scripts" >&2; exit 2 ;;
+  esac
+done
+exit $fail
