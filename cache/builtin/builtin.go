@@ -41,6 +41,10 @@ func (s *set) commands() []*cache.Command {
 		s.nodes(), s.caps(),
 		s.bigkeys(), s.prefix(),
 		s.hotkeys(),
+		s.slow(), s.latency(), s.clients(),
+		s.keyExplain(), s.evictionExplain(),
+		s.configDiff(),
+		s.monitor(),
 	}, s.jobs(), s.record())
 }
 

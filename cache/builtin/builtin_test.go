@@ -365,3 +365,12 @@ func ownerOf(key string, n int) int {
 	}
 	panic("a slot beyond the last")
 }
+
+// tag is a hashtag of keys that the i-th primary holds.
+func (tp topology) tag(i int) string {
+	for j := 0; ; j++ {
+		if tag := fmt.Sprintf("{%d}", j); len(tp.primary) == 1 || ownerOf(tag, len(tp.primary)) == i {
+			return tag
+		}
+	}
+}

@@ -17,13 +17,7 @@ func TestHotkeys(t *testing.T) {
 		var loads []*cachetest.Load
 		for i, p := range tp.primary {
 			// In a cluster each primary serves keys of its own: a tag that lies on it.
-			tag := ""
-			for j := 0; tp.name == "cluster"; j++ {
-				tag = fmt.Sprintf("{%d}", j)
-				if ownerOf(tag, len(tp.primary)) == i {
-					break
-				}
-			}
+			tag := tp.tag(i)
 			loads = append(loads, p.Traffic(4000, z, func(rank int) string { return fmt.Sprintf("k%s:%d", tag, rank) }))
 		}
 		r := newRig(t, tp.cfg)

@@ -118,6 +118,9 @@ func (a *app) cacheOne(f *cacheFlags, c *cache.Command, name string) *cobra.Comm
 	for _, e := range c.Examples {
 		cmd.Example += "  kernwave " + a.cacheExample(c, e) + "\n"
 	}
+	if cmd.Example == "" {
+		cmd.Example = "  kernwave " + strings.TrimSpace(a.cacheExample(c, c.Name)+" "+strings.Join(positional, " "))
+	}
 	cmd.Example = strings.TrimSuffix(cmd.Example, "\n")
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		need := positional[:len(positional)-optional]
