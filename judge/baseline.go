@@ -17,6 +17,7 @@ type baseline struct {
 	// What hosts' changes from the first half of the before to the second differ by: a change that did not happen.
 	// 0: not known.
 	half, halfJumps float64
+	placebo         Placebo
 }
 
 // expect is the scale of hosts' changes of level, jumps and trend that the before lets one expect after some hours. 0:
@@ -88,6 +89,7 @@ func (k *cell) seal() {
 		jumps[i] = k.jumps[1][i].logMean() - k.jumps[0][i].logMean()
 	}
 	b.half, b.halfJumps = scaleOf(change, b.spread, leastScale), scaleOf(jumps, nil, leastJumpScale)
+	b.placebo = k.replay(change)
 	k.before = nil
 }
 

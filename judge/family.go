@@ -36,6 +36,7 @@ type familyCell struct {
 	evidence float64 // logarithm of the largest so far
 	by       string
 	found    bool
+	placebo  Placebo
 }
 
 func (c *familyCell) p() float64 { return min(1, exp(reference.caution-c.evidence)) }
@@ -64,18 +65,40 @@ func (f *Family) Decide(at time.Time, looks map[int]Look) []Verdict {
 	slices.Sort(groups)
 	for _, g := range groups {
 		for i, l := range looks[g].Cells {
-			if c := &f.cells[g][i]; l.Evidence > c.evidence {
+			c := &f.cells[g][i]
+			if l.Evidence > c.evidence {
 				c.evidence, c.by = l.Evidence, l.By
+			}
+			if l.placebo.Replays > 0 {
+				c.placebo = l.placebo
 			}
 		}
 	}
 	f.reject()
+	placebos := f.placebos()
 	var out []Verdict
 	for _, g := range groups {
 		for i, s := range f.groups[g].Signals {
 			if !s.Work {
-				out = append(out, f.verdict(at, g, i, looks[g].Cells[i]))
+				v := f.verdict(at, g, i, looks[g].Cells[i])
+				v.Placebo = placebos[s.Name]
+				out = append(out, v)
 			}
+		}
+	}
+	return out
+}
+
+// placebos adds up the replays of each signal over all types that were looked at.
+func (f *Family) placebos() map[string]Placebo {
+	out := map[string]Placebo{}
+	for g := range f.cells {
+		for i := range f.cells[g] {
+			name := f.groups[g].Signals[i].Name
+			sum := out[name]
+			sum.Alarms += f.cells[g][i].placebo.Alarms
+			sum.Replays += f.cells[g][i].placebo.Replays
+			out[name] = sum
 		}
 	}
 	return out

@@ -99,6 +99,9 @@ type Verdict struct {
 	// Needs is what it would take to find Margin with a probability of 80 %. Zero: not known, or no amount would do.
 	Needs Needs
 	Why   string // one sentence
+	// Placebo says how often the method cried wolf on this signal, over all types of the rollout looked at so far, when
+	// nothing had changed.
+	Placebo Placebo
 }
 
 // Needs is an amount of evidence: either is enough.

@@ -30,6 +30,7 @@ type CellLook struct {
 	WhyNot   string  // why there is no estimate
 
 	precision precision
+	placebo   Placebo
 	before    float64 // hours of it
 }
 
@@ -163,7 +164,7 @@ func (k *cell) look(left map[int]string, at time.Time) CellLook {
 		l.NotPass = fmt.Sprintf("%d of %d treated hosts show too little", lost+flat, arms)
 	}
 	l.Hours = seen / float64(l.Treated) * k.c.g.Step.Hours()
-	l.before = k.base.hours
+	l.before, l.placebo = k.base.hours, k.base.placebo
 	k.test(&l, level, treated)
 	return l
 }
@@ -182,6 +183,9 @@ func (k *cell) test(l *CellLook, level []float64, treated []bool) {
 	f := &w.fit[0]
 	l.precision = f.precision()
 	l.Estimate, l.Low, l.High = f.region(&w.nodes[0], 1-m.level, m.width)
+	if l.NotPass == "" {
+		l.NotPass = k.odd(f, l.Estimate)
+	}
 	top, best := math.Inf(-1), 0
 	for i := range w.evidence {
 		w.evidence[i] += m.lnShare[i]
@@ -194,4 +198,22 @@ func (k *cell) test(l *CellLook, level []float64, treated []bool) {
 		sum += exp(e - top)
 	}
 	l.Evidence, l.By = top+ln(sum), [...]string{"level", "jumps", "trend"}[best]
+}
+
+// oddBy is how many scales a host must lie off the others to be called odd: one in 500 does by chance.
+const oddBy = 6
+
+// odd names a treated host that alone is worse than the margin allows. The others may outvote it where the type's
+// verdict is asked for, but it is not proof that all is well. Empty: there is none.
+func (k *cell) odd(f *shift, estimate float64) string {
+	sign := k.sig.Bad.sign()
+	worst, out := float64(oddBy), ""
+	for _, o := range f.own {
+		change := relative(k.sig.Bad, sign*o.y)
+		if z := float64(sign*(o.y-estimate)) / float64(f.scale*o.rel); change > k.sig.Margin && z > worst {
+			worst = z
+			out = fmt.Sprintf("%s alone is %s", k.c.g.Hosts[o.host].ID, changeText(expm1(o.y)))
+		}
+	}
+	return out
 }

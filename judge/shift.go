@@ -23,7 +23,10 @@ type shift struct {
 }
 
 // own is one treated host's value less mid, and how much it varies against a typical one.
-type own struct{ y, rel float64 }
+type own struct {
+	y, rel float64
+	host   int
+}
 
 // tail is the degrees of freedom of hosts' values. With 4 the densities need no logarithm: (1+z²/4)^(-5/2).
 const tail = 4.0
@@ -62,7 +65,7 @@ func newShift(in lookFor, least float64) (shift, bool) {
 			q = max(-mostSpread, min(mostSpread, in.spread[i]))
 		}
 		if in.treated[i] {
-			f.own = append(f.own, own{y, q})
+			f.own = append(f.own, own{y, q, i})
 		} else {
 			cs = append(cs, host{y, q})
 			ys = append(ys, y)

@@ -146,6 +146,9 @@ func (a *app) printExplanation(e judgecase.Explanation) error {
 	w := e.Working
 	text := fmt.Sprintf(`EXPECTED is BEFORE times what the controls did at the same times; BY CHANCE is a host's own scale. The evidence for a change for the worse, in times likelier than none: %s by the level, %s by jumps from sample to sample, %s by a drift. They are averaged (80 : 10 : 10); the largest average over all looks is 1/P. %s are judged together: a regression needs P below 0.05/%d or, beside others, a little more.`,
 		timesText(w.Level), timesText(w.Jumps), timesText(w.Trend), counted(e.Family, "signal"), e.Family)
+	if last.Placebo.Replays > 0 {
+		text += fmt.Sprintf(" In replays of changes that did not happen, %d of %d alarmed at a level of 5 %%.", last.Placebo.Alarms, last.Placebo.Replays)
+	}
 	if last.Needs != (judge.Needs{}) && last.Outcome == judge.Inconclusive {
 		text += " To find the margin: " + needsText(last.Needs) + "."
 	}

@@ -20,6 +20,7 @@ type Verdict struct {
 	MDE     *float64 `json:"mde_rel"`
 	P       *float64 `json:"p_value"`
 	Needs   *Needs   `json:"needs,omitempty"`
+	Placebo *Placebo `json:"placebo,omitempty"`
 	Why     string   `json:"why,omitempty"`
 }
 
@@ -29,11 +30,21 @@ type Needs struct {
 	Hosts *int     `json:"hosts"`
 }
 
+// Placebo counts replays of changes that did not happen, of this signal over all types of the rollout, and how many of
+// them alarmed at a level of 0.05.
+type Placebo struct {
+	Alarms  int `json:"alarms"`
+	Replays int `json:"replays"`
+}
+
 // Line is a verdict as it is written.
 func Line(v judge.Verdict) Verdict {
 	out := Verdict{
 		Case: v.Group, Signal: v.Signal, Look: v.Look.Unix(), Verdict: v.Outcome.String(), Effect: Rounded(v.Effect),
 		Low: Rounded(v.Low), High: Rounded(v.High), Level: v.Level, MDE: Rounded(v.MDE), P: Rounded(v.P), Why: v.Why,
+	}
+	if v.Placebo.Replays > 0 {
+		out.Placebo = &Placebo{v.Placebo.Alarms, v.Placebo.Replays}
 	}
 	if v.Needs != (judge.Needs{}) {
 		out.Needs = &Needs{}
