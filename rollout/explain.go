@@ -116,7 +116,7 @@ func (s *stepper) explainBack(h PlanHost) Reason {
 	return Reason{Why: "it is about to go back to " + from}
 }
 
-func (s *stepper) explainOpen(op fleet.Operation, waits func(fleet.OperationID) string) Reason {
+func (s *stepper) explainOpen(op *fleet.Operation, waits func(fleet.OperationID) string) Reason {
 	if op.Problem != nil {
 		return Reason{Why: op.Problem.What, Next: op.Problem.Next}
 	}
@@ -159,7 +159,7 @@ func (s *stepper) explainOpen(op fleet.Operation, waits func(fleet.OperationID) 
 }
 
 // rebooting says whether op's host is silent because it was told to reboot.
-func (s *stepper) rebooting(op fleet.Operation) bool {
+func (s *stepper) rebooting(op *fleet.Operation) bool {
 	return op.Phase == fleet.PhaseRebooting || op.Phase == fleet.PhaseDrained && !op.ConfirmedAt.IsZero()
 }
 

@@ -33,7 +33,7 @@ func (s *stepper) progress(h PlanHost) (progress, string) {
 
 // waitedFor says whether an open operation is waited for. It is not when a person has given the host up while it
 // was gone: it may never come back.
-func (s *stepper) waitedFor(op fleet.Operation) bool {
+func (s *stepper) waitedFor(op *fleet.Operation) bool {
 	h := s.v.Host(op.Host)
 	if h.Status != fleet.StatusActive {
 		return false

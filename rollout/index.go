@@ -46,7 +46,7 @@ func (x *Index) Put(h fleet.HostID, newest fleet.Operation) {
 	open := !newest.Phase.Ended()
 	x.open.put(i, open)
 	x.watched.put(i, open || newest.Problem != nil)
-	x.undone.put(i, !committedForward(newest))
+	x.undone.put(i, !committedForward(&newest))
 }
 
 // Drop says that h has no operation any more.
@@ -64,7 +64,7 @@ func (x *Index) Has(h fleet.HostID) (pos int, ok bool) {
 	return pos, ok
 }
 
-func committedForward(op fleet.Operation) bool {
+func committedForward(op *fleet.Operation) bool {
 	return op.Stage != fleet.RollbackStage && op.Phase == fleet.PhaseCommitted
 }
 

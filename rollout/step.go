@@ -61,22 +61,22 @@ func (s *stepper) halted() bool {
 	return s.r.State.Outcome != "" || s.paused != "" || s.r.State.Paused != "" || s.v.Stopped() != ""
 }
 
-// open returns the operation of h that has not ended.
-func (s *stepper) open(h fleet.HostID) (fleet.Operation, bool) {
-	ops := s.v.Operations(h)
-	if len(ops) == 0 || ops[len(ops)-1].Phase.Ended() {
-		return fleet.Operation{}, false
+// open returns the operation of h that has not ended. It is the view's: nobody may change it.
+func (s *stepper) open(h fleet.HostID) (*fleet.Operation, bool) {
+	op, ok := s.newest(h)
+	if !ok || op.Phase.Ended() {
+		return nil, false
 	}
-	return ops[len(ops)-1], true
+	return op, true
 }
 
-// newest returns the newest operation of h, ended or not.
-func (s *stepper) newest(h fleet.HostID) (fleet.Operation, bool) {
+// newest returns the newest operation of h, ended or not. It is the view's: nobody may change it.
+func (s *stepper) newest(h fleet.HostID) (*fleet.Operation, bool) {
 	ops := s.v.Operations(h)
 	if len(ops) == 0 {
-		return fleet.Operation{}, false
+		return nil, false
 	}
-	return ops[len(ops)-1], true
+	return &ops[len(ops)-1], true
 }
 
 // watch takes note of what became of the operations: it finds lost hosts, raises anomalies, pauses for them, and
@@ -89,7 +89,9 @@ func (s *stepper) watch() {
 		}
 		if p, lost := s.lost(op); lost {
 			s.decide(Lose{Operation: op.ID, Host: h.ID, Problem: p})
-			op.Problem = &p
+			lost := *op
+			lost.Problem = &p
+			op = &lost
 		}
 		s.settle(h, op)
 	}
@@ -105,7 +107,7 @@ func (s *stepper) watch() {
 }
 
 // lost says whether the host of op has been gone for too long in a phase in which it is out of service.
-func (s *stepper) lost(op fleet.Operation) (fleet.Problem, bool) {
+func (s *stepper) lost(op *fleet.Operation) (fleet.Problem, bool) {
 	if op.Phase.Ended() || op.Problem != nil || op.ConfirmedAt.IsZero() {
 		return fleet.Problem{}, false
 	}
@@ -132,7 +134,7 @@ func (s *stepper) lost(op fleet.Operation) (fleet.Problem, bool) {
 }
 
 // settle takes note of a problem, once per operation.
-func (s *stepper) settle(h PlanHost, op fleet.Operation) {
+func (s *stepper) settle(h PlanHost, op *fleet.Operation) {
 	if op.Problem == nil || s.r.State.Settled[h.ID] == op.ID {
 		return
 	}
@@ -151,7 +153,7 @@ func (s *stepper) settle(h PlanHost, op fleet.Operation) {
 	}
 }
 
-func (s *stepper) hold(h PlanHost, op fleet.Operation, why string) {
+func (s *stepper) hold(h PlanHost, op *fleet.Operation, why string) {
 	s.decide(Hold{Host: h.ID, Operation: op.ID, Why: why})
 	put(&s.held, h.ID, why)
 }
@@ -175,8 +177,8 @@ func anomalous(c fleet.Cause) bool {
 }
 
 // word is what an open operation should be told.
-func (s *stepper) word(op fleet.Operation) (fleet.Word, string) {
-	st := s.r.State
+func (s *stepper) word(op *fleet.Operation) (fleet.Word, string) {
+	st := &s.r.State
 	// A rollback's own operations are not called off by the rollback.
 	goingBack := st.Goal == GoalAbort || st.Goal == GoalRollback && op.Stage != fleet.RollbackStage
 	if op.Phase.BeforeReboot() {
@@ -189,9 +191,11 @@ func (s *stepper) word(op fleet.Operation) (fleet.Word, string) {
 			return fleet.WordCancel, "the rollout is paused: " + s.paused
 		case st.Paused != "":
 			return fleet.WordCancel, "the rollout is paused: " + st.Paused
-		case s.leftOut(op) != "":
-			return fleet.WordCancel, s.leftOut(op)
-		case op.Problem != nil && anomalous(op.Problem.Cause):
+		}
+		if why := s.leftOut(op); why != "" {
+			return fleet.WordCancel, why
+		}
+		if op.Problem != nil && anomalous(op.Problem.Cause) {
 			// Its journal went backwards, say: it must not come to its reboot a second time unasked.
 			return fleet.WordCancel, "it waits for a person: " + op.Problem.What
 		}
@@ -207,7 +211,7 @@ func (s *stepper) word(op fleet.Operation) (fleet.Word, string) {
 }
 
 // leftOut says whether a person has taken the host of op out of the rollout since it began.
-func (s *stepper) leftOut(op fleet.Operation) string {
+func (s *stepper) leftOut(op *fleet.Operation) string {
 	if why, ok := s.r.State.Skipped[op.Host]; ok {
 		return "the host is skipped: " + why
 	}

@@ -16,14 +16,14 @@ func Wishes(v View) []fleet.Operation {
 	var ws []fleet.Operation
 	for h := range s.openHosts() {
 		if op, ok := s.open(h.ID); ok && s.wishes(op) {
-			ws = append(ws, op)
+			ws = append(ws, *op)
 		}
 	}
 	return ws
 }
 
 // wishes says whether an open operation of a rollout that is not halted wishes to leave service, or to stay out.
-func (s *stepper) wishes(op fleet.Operation) bool {
+func (s *stepper) wishes(op *fleet.Operation) bool {
 	switch op.Phase {
 	case fleet.PhasePrepared, fleet.PhaseDraining, fleet.PhaseDrained:
 		word, _ := s.word(op)
@@ -46,8 +46,10 @@ func MayRebootAgain(v View, id fleet.OperationID, host fleet.HostID) (whyNot str
 func mayReboot(v View, id fleet.OperationID, host fleet.HostID, again bool) (whyNot string) {
 	s := newStepper(v)
 	op, ok := s.open(host)
-	if again && op.Phase == fleet.PhaseRebooting {
-		op.Phase = fleet.PhaseDrained // which it still is
+	if again && ok && op.Phase == fleet.PhaseRebooting {
+		still := *op
+		still.Phase = fleet.PhaseDrained // which it still is
+		op = &still
 	}
 	switch {
 	case ok && op.ID == id && s.has(host) && !s.halted() && s.wishes(op):

@@ -1,10 +1,11 @@
 #!/bin/bash
 # What the simulator shows once, with its figures. Parts: bench-sim.sh [fleets] [large] [never-boots] [planted]; none: all.
 # SEEDS random fleets from seed FIRST on, in ranges of STEP. A range that is done stands in DIR and is not played again, so
-# that the script can be interrupted. SEEDS_LARGE seeds of 5,000 hosts of which one type never boots.
+# that the script can be interrupted. SEEDS_LARGE seeds of 5,000 hosts of which one type never boots. JOBS seeds at a
+# time (0: one per processor). KERNWAVE is the program: a copy of it, if the tree is built on meanwhile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-FIRST=${FIRST:-1} SEEDS=${SEEDS:-20000} STEP=${STEP:-500} SEEDS_LARGE=${SEEDS_LARGE:-200} PLANTED=${PLANTED:-1000}
+FIRST=${FIRST:-1} SEEDS=${SEEDS:-20000} STEP=${STEP:-500} SEEDS_LARGE=${SEEDS_LARGE:-200} PLANTED=${PLANTED:-1000} JOBS=${JOBS:-0}
 DIR=${DIR:-bin/bench-sim}
 KERNWAVE=${KERNWAVE:-bin/kernwave}
 [ $# -gt 0 ] || set -- fleets large never-boots planted
@@ -42,7 +43,7 @@ fleets() {
     n=$((FIRST + SEEDS - from < STEP ? FIRST + SEEDS - from : STEP)) to=$((from + n - 1))
     out="$DIR/random-$version-$from-$to.json"
     if [ ! -s "$out" ]; then
-      "$KERNWAVE" sim random --seed "$from" --seeds "$n" -o json >"$out.part" || { cat "$out.part"; exit 1; }
+      "$KERNWAVE" sim random --seed "$from" --seeds "$n" --parallel "$JOBS" -o json >"$out.part" || { cat "$out.part"; exit 1; }
       mv "$out.part" "$out"
     fi
     done+=("$out")
@@ -63,7 +64,7 @@ never_boots() {
     n=$((SEEDS_LARGE - from + 1 < 10 ? SEEDS_LARGE - from + 1 : 10))
     out="$DIR/never-boots-5000-$version-$from-$n.json"
     if [ ! -s "$out" ]; then
-      "$KERNWAVE" sim run never-boots-5000 --seed "$from" --seeds "$n" -o json >"$out.part" || { cat "$out.part"; exit 1; }
+      "$KERNWAVE" sim run never-boots-5000 --seed "$from" --seeds "$n" --parallel "$JOBS" -o json >"$out.part" || { cat "$out.part"; exit 1; }
       mv "$out.part" "$out"
     fi
     done+=("$out")

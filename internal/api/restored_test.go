@@ -82,7 +82,8 @@ func TestLiftWaitsForTheRebuild(t *testing.T) {
 // TestFencedServerSaysSo: whoever asks a control plane that another one has replaced hears that, at once.
 func TestFencedServerSaysSo(t *testing.T) {
 	w := serve(t, nil)
-	young, err := sqlite.OpenUnsynced(w.store.(observed).Store.(*sqlite.Store).Dir(), sqlite.Options{Rand: rand.Reader})
+	old := w.store.(observed).Store.(*sqlite.Store)
+	young, err := sqlite.OpenUnsynced(old.Dir(), sqlite.Options{Rand: rand.Reader, Peers: old.Peers()})
 	if err != nil {
 		t.Fatal(err)
 	}

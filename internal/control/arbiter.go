@@ -118,7 +118,7 @@ func (w *world) grantViewFor(all bool) (grant.View, error) {
 		if granted[id] {
 			continue
 		}
-		if h := w.hot.Hosts.Get(id); h != nil {
+		if h := w.host(id); h != nil {
 			if why := w.out(h); why != "" {
 				v.Out = append(v.Out, grant.Out{Host: id, Groups: w.groups(v.Budgets, id), Why: why})
 			}
@@ -153,10 +153,10 @@ func (w *world) out(h *fleet.Host) string {
 	if h.Status != fleet.StatusActive {
 		return ""
 	}
-	if why := w.c.distrusted(*h, w.now); why != "" {
+	if why := w.c.distrusted(h, w.now); why != "" {
 		return why
 	}
-	if why := w.missing(*h); why != "" {
+	if why := w.missing(h); why != "" {
 		return why
 	}
 	if why := w.c.elsewhere(h.ID); why != "" {
@@ -187,7 +187,7 @@ func (w *world) silentSince(u time.Time) string {
 
 // unfit is why a host must not be granted anything, whatever the budgets say.
 func (w *world) unfit(id fleet.HostID) string {
-	h, _ := w.host(id)
+	h := w.hostOrNone(id)
 	switch {
 	case h.Status != fleet.StatusActive:
 		return "the host is in " + string(h.Status)
@@ -207,7 +207,7 @@ func (w *world) unfit(id fleet.HostID) string {
 
 // over says why a grant is not needed any more; empty: it still is.
 func (w *world) over(g store.Grant) (string, error) {
-	h, _ := w.host(g.Host)
+	h := w.hostOrNone(g.Host)
 	if h.Status != fleet.StatusActive {
 		return fmt.Sprintf("a person has put the host into %s: %s", h.Status, h.StatusWhy), nil
 	}
@@ -249,7 +249,7 @@ func (w *world) groups(bs []grant.Budget, id fleet.HostID) grant.Groups {
 }
 
 func (w *world) findGroups(bs []grant.Budget, id fleet.HostID) grant.Groups {
-	h, _ := w.host(id)
+	h := w.hostOrNone(id)
 	g := make(grant.Groups, len(bs))
 	for _, b := range bs {
 		if b.By == operator.BudgetByType {

@@ -115,7 +115,7 @@ func (c *Control) compare(r store.Reader, rep fleet.Report, t turn, now time.Tim
 	if h.Frozen != "" {
 		return ch, ch.frozen(r, h, rep, now)
 	}
-	if !t.legacy && ch.trace(&h, rep, t, now) || suspect(h, c.cfg.SilentAfter, now) {
+	if !t.legacy && ch.trace(&h, rep, t, now) || suspect(&h, c.cfg.SilentAfter, now) {
 		ch.host, ch.suspect = h, true
 		return ch, ch.distrust(r, h, now)
 	}

@@ -74,7 +74,7 @@ func (c *Control) confirm(tx store.Tx, host fleet.HostID, id fleet.OperationID, 
 	if err != nil {
 		return "", err
 	}
-	if why := c.distrusted(h, now); why != "" {
+	if why := c.distrusted(&h, now); why != "" {
 		return "the host " + why, nil
 	}
 	w, giveBack, err := c.borrow(tx, now)

@@ -99,7 +99,7 @@ func (o *openRollout) want(d rollout.Want) error {
 			return err
 		}
 	}
-	h, _ := o.w.host(d.Host)
+	h := o.w.hostOrNone(d.Host)
 	op := fleet.Operation{
 		ID: id, Host: d.Host, Kind: fleet.KindUpdate, Kernel: kernel, Release: d.Release, Owner: o.row.ID, Stage: d.Stage,
 		Phase: fleet.PhasePlanned, FromRelease: h.Now.Release, CreatedAt: o.w.now, PhaseSince: o.w.now,

@@ -15,13 +15,13 @@ import (
 
 // A host that was left and came back is under suspicion for as long as a host may be silent: if there are two, the
 // other one is heard within that time. Until then nothing is begun on either, and nothing that they say is written.
-func suspect(h fleet.Host, silentAfter time.Duration, now time.Time) bool {
+func suspect(h *fleet.Host, silentAfter time.Duration, now time.Time) bool {
 	at := h.Lineage.ReturnedAt
 	return !at.IsZero() && now.Sub(at) < silentAfter && at.Sub(now) < silentAfter
 }
 
 // distrusted is why nothing may be granted to a host whose identity is in doubt; empty: it is not.
-func (c *Control) distrusted(h fleet.Host, now time.Time) string {
+func (c *Control) distrusted(h *fleet.Host, now time.Time) string {
 	switch {
 	case h.Frozen != "":
 		return "is frozen: " + h.Frozen

@@ -165,7 +165,7 @@ func (w *world) why(h fleet.Host) (why, next string, err error) {
 	if h.Frozen != "" {
 		return "it is frozen: " + h.Frozen, unfreezeNext(h.ID), nil
 	}
-	if why := w.missing(h); why != "" {
+	if why := w.missing(&h); why != "" {
 		why = "it " + why + "; until then it counts as out of service"
 		if s := w.rebuild.show(); s != nil {
 			why += "; " + s.String()

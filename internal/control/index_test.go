@@ -27,7 +27,7 @@ func (x *index) differs(scratch *index) string {
 		what      string
 		got, want any
 	}{
-		{"hosts", x.hosts, scratch.hosts}, {"odd", x.odd, scratch.odd}, {"open", x.open, scratch.open}, {"rollouts", len(x.rollouts), len(scratch.rollouts)},
+		{"hosts", x.hosts, scratch.hosts}, {"rows", x.rows, scratch.rows}, {"odd", x.odd, scratch.odd}, {"open", x.open, scratch.open}, {"rollouts", len(x.rollouts), len(scratch.rollouts)},
 	} {
 		if !reflect.DeepEqual(f.got, f.want) {
 			return fmt.Sprintf("%s: got %v, want %v", f.what, f.got, f.want)

@@ -61,18 +61,18 @@ type rebuildView struct {
 	hosts   int
 }
 
-// rebuilding looks who has not told its journal yet. hosts are all, in any order.
-func (c *Control) rebuilding(rb store.Rebuild, hosts []fleet.Host, now time.Time) rebuildView {
-	v := rebuildView{Rebuild: rb}
-	if !rb.Open() {
+// rebuilding looks who has not told its journal yet.
+func (c *Control) rebuilding(hot *store.Hot, now time.Time) rebuildView {
+	v := rebuildView{Rebuild: hot.Rebuild}
+	if !v.Open() {
 		return v
 	}
-	for _, h := range hosts {
+	for _, h := range hot.Hosts.All() {
 		if h.Status != fleet.StatusActive {
 			continue
 		}
 		v.hosts++
-		if rb.Missing(h) {
+		if v.Missing(*h) {
 			v.waiting = append(v.waiting, operator.Out{Host: h.ID, Why: c.missingWhy(h, now)})
 		}
 	}
@@ -86,7 +86,7 @@ func (c *Control) rebuilding(rb store.Rebuild, hosts []fleet.Host, now time.Time
 }
 
 // missingWhy says why nothing is known of a host yet.
-func (c *Control) missingWhy(h fleet.Host, now time.Time) string {
+func (c *Control) missingWhy(h *fleet.Host, now time.Time) string {
 	if h.Revoked {
 		return "its certificate is revoked"
 	}
@@ -134,8 +134,8 @@ func (w *world) stepRebuild() error {
 }
 
 // missing says that nobody knows what h does; empty: somebody does.
-func (w *world) missing(h fleet.Host) string {
-	if !w.rebuild.Missing(h) {
+func (w *world) missing(h *fleet.Host) string {
+	if w.rebuild.Incarnation == 0 || !w.rebuild.Missing(*h) {
 		return ""
 	}
 	return "has not told its journal since the control plane was restored: " + w.c.missingWhy(h, w.now)
@@ -149,12 +149,10 @@ func (c *Control) MayLift(ctx context.Context, now time.Time) error {
 	}
 	var v rebuildView
 	err := c.store.View(ctx, func(r store.Reader) error {
-		rb, err := r.Rebuild()
-		if err != nil {
-			return err
+		hot, err := r.Hot()
+		if err == nil {
+			v = c.rebuilding(hot, now)
 		}
-		hs, err := r.Hosts()
-		v = c.rebuilding(rb, hs, now)
 		return err
 	})
 	if err != nil {

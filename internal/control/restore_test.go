@@ -406,7 +406,7 @@ func TestFencedControlPlane(t *testing.T) {
 	old, oldStore := h.c, h.st
 	// Another process on the same rows.
 	h.terms++
-	young, err := sqlite.OpenUnsynced(h.st.Dir(), sqlite.Options{Rand: rand.New(rand.NewSource(7))})
+	young, err := sqlite.OpenUnsynced(h.st.Dir(), sqlite.Options{Rand: rand.New(rand.NewSource(7)), Peers: h.st.Peers()})
 	if err != nil {
 		t.Fatal(err)
 	}

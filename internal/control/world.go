@@ -77,13 +77,7 @@ func (c *Control) loadWith(x *index, r store.Reader, now time.Time) (*world, err
 		w.stopped = why
 	}
 	c.count(x.hosts, x.frozen)
-	var hosts []fleet.Host
-	if hot.Rebuild.Open() {
-		if hosts, err = r.Hosts(); err != nil {
-			return nil, fmt.Errorf("load hosts: %w", err)
-		}
-	}
-	w.rebuild = c.rebuilding(hot.Rebuild, hosts, now)
+	w.rebuild = c.rebuilding(hot, now)
 	c.sayRebuild(w.rebuild)
 	w.grants = store.Sorted(hot.Grants, nil)
 	for _, t := range x.order {
@@ -117,12 +111,20 @@ func (w *world) sync() error {
 	return nil
 }
 
-// host returns a host as it is now; the zero Host: there is none.
-func (w *world) host(id fleet.HostID) (h fleet.Host, ok bool) {
-	if p := w.hot.Hosts.Get(id); p != nil {
-		return *p, true
+// host returns a host as it is now, which nobody may change; nil: there is none.
+func (w *world) host(id fleet.HostID) *fleet.Host {
+	if w.x != nil && w.x.at == w.hot {
+		return w.x.rows[id]
 	}
-	return h, false
+	return w.hot.Hosts.Get(id)
+}
+
+// hostOrNone is host, or the zero Host where there is none.
+func (w *world) hostOrNone(id fleet.HostID) *fleet.Host {
+	if h := w.host(id); h != nil {
+		return h
+	}
+	return &fleet.Host{}
 }
 
 // loadRollout reads one rollout's plan, state, operations and approvals, open or not.
@@ -174,7 +176,7 @@ func (o *openRollout) Approved(t fleet.HostTypeID) (string, bool) {
 }
 
 func (o *openRollout) Host(id fleet.HostID) rollout.HostNow {
-	h := o.w.hot.Hosts.Get(id)
+	h := o.w.host(id)
 	if h == nil {
 		return rollout.HostNow{Status: fleet.StatusRetired}
 	}
@@ -182,7 +184,7 @@ func (o *openRollout) Host(id fleet.HostID) rollout.HostNow {
 		Status: h.Status, Unheard: o.w.c.unheard(id, o.w.now), InService: h.Now.InService,
 		NotInServiceWhy: h.Now.NotInServiceWhy, Parked: h.Now.Parked, Release: h.Now.Release,
 		Default: h.Facts.Boot.Default, Type: h.Type.ID,
-		Distrusted: o.w.c.distrusted(*h, o.w.now),
+		Distrusted: o.w.c.distrusted(h, o.w.now),
 	}
 	if op, ok := o.w.x.openOn(id); ok && op.Owner != o.row.ID {
 		now.BusyWith = op.Owner

@@ -22,6 +22,8 @@ type dataDir struct {
 	path string
 	n    int // its inode, as it were
 	rows *rows
+	// peers are the stores on it: what one of them knows to be the newest state, the others must not.
+	peers sqlite.Peers
 }
 
 // plane is one process of the control plane.
@@ -89,7 +91,7 @@ func (w *world) start(d *dataDir, raise bool) (*plane, error) {
 	}
 	ids := newChance(w.opt.Seed, "ids of "+p.name)
 	var err error
-	if p.st, err = sqlite.OpenUnsynced(d.path, sqlite.Options{Rand: ids, Fault: p.fault}); err != nil {
+	if p.st, err = sqlite.OpenUnsynced(d.path, sqlite.Options{Rand: ids, Fault: p.fault, Peers: &d.peers}); err != nil {
 		return nil, err
 	}
 	st := &watched{p.st, p}

@@ -66,8 +66,8 @@ func (w *world) checkGrant(p *plane, g store.Grant) {
 		var out []string
 		outHosts := []*host{h}
 		group := h.group(by)
-		for _, x := range w.hosts {
-			if x == h || x.cloneOf != nil || x.group(by) != group {
+		for _, x := range w.inGroup(by, group) {
+			if x == h {
 				continue
 			}
 			if why := w.knownOut(p, x, g); why != "" {
@@ -110,6 +110,19 @@ func (w *world) knownOut(p *plane, x *host, g store.Grant) string {
 		return "said that it is not in service"
 	}
 	return ""
+}
+
+// inGroup are the machines of a group, in their order. Copies do not count, and nobody else comes later.
+func (w *world) inGroup(by, group string) []*host {
+	if w.groups[by] == nil {
+		w.groups[by] = map[string][]*host{}
+		for _, x := range w.hosts {
+			if x.cloneOf == nil {
+				w.groups[by][x.group(by)] = append(w.groups[by][x.group(by)], x)
+			}
+		}
+	}
+	return w.groups[by][group]
 }
 
 // group is the value by which a budget groups h.

@@ -40,6 +40,8 @@ type world struct {
 	hosts []*host
 	byID  map[fleet.HostID]*host // the enrolled ones; clones of images are not in it
 	types []*hostType
+	// groups are the machines by what budgets group them by, and by its value; see inGroup.
+	groups map[string]map[string][]*host
 
 	tmp         string
 	dirs        int
@@ -104,7 +106,7 @@ func run(ctx context.Context, s Scenario, o Options) (res Result, err error) {
 
 func newWorld(s Scenario, o Options) (*world, error) {
 	w := &world{
-		s: withDefaults(s), opt: o, log: o.Log, byID: map[fleet.HostID]*host{}, clones: map[fleet.HostID]*cloned{},
+		s: withDefaults(s), opt: o, log: o.Log, byID: map[fleet.HostID]*host{}, clones: map[fleet.HostID]*cloned{}, groups: map[string]map[string][]*host{},
 		owners: map[fleet.OperationID]string{}, asked: map[string]bool{}, unstopped: -1, metrics: api.NewMetrics("sim"),
 	}
 	if w.log == nil {

@@ -61,6 +61,9 @@ type Store interface {
 	// Last is the newest state that this process has read or written, without asking the store; nil: none yet. Where
 	// another process has taken over, it stays behind: what lets a host leave service is read in a View or an Update.
 	Last() *Hot
+	// Fresh is what a View that began now would see, where this process knows that without asking the store: nobody
+	// else can have written since. Otherwise ok is false: ask in a View.
+	Fresh() (h *Hot, ok bool)
 
 	// Close waits for running transactions and closes. Later calls fail.
 	Close() error

@@ -84,7 +84,7 @@ var bugs = []bug{
 				`	if h.Status != fleet.StatusActive {
 		return ""
 	}
-	if why := w.c.distrusted(*h, w.now); why != "" {
+	if why := w.c.distrusted(h, w.now); why != "" {
 		return why
 	}
 `,
@@ -94,7 +94,7 @@ var bugs = []bug{
 	if op, ok := w.x.openOn(h.ID); ok && w.now.Sub(op.PhaseSince) > 20*time.Minute {
 		return ""
 	}
-	if why := w.c.distrusted(*h, w.now); why != "" {
+	if why := w.c.distrusted(h, w.now); why != "" {
 		return why
 	}
 `,

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/store"
@@ -18,6 +19,8 @@ import (
 // raises the number as it commits, and each Begin changes the epoch, so no two states of a database have one stamp.
 // What failed, was rolled back, or was committed without anybody knowing, and what another process wrote, needs no
 // handling: its stamp does not match, and the rows are read again.
+//
+// Fresh goes without a transaction where the newest stamp is known all the same; see Peers.
 
 // stamp names one state of the database.
 type stamp struct {
@@ -99,6 +102,38 @@ func (s *Store) Last() *store.Hot {
 		return p.hot
 	}
 	return nil
+}
+
+// Peers are the stores of this process on one directory, which no other process writes. So what was committed last is
+// known without asking the database; only a commit of a state that is not known ends that.
+type Peers struct{ newest atomic.Pointer[stamped] }
+
+// Peers are what another store of this process on the same directory must be opened with.
+func (s *Store) Peers() *Peers { return s.opts.Peers }
+
+// wrote notes what was just committed; nil: nobody knows.
+func (p *Peers) wrote(s *stamped) {
+	if p != nil {
+		p.newest.Store(s)
+	}
+}
+
+// Fresh implements [store.Store].
+func (s *Store) Fresh() (*store.Hot, bool) {
+	mine := s.begun.Load()
+	if s.opts.Peers == nil || mine == nil {
+		return nil, false
+	}
+	select {
+	case <-s.closed:
+		return nil, false
+	default:
+	}
+	p := s.opts.Peers.newest.Load()
+	if p == nil || p.epoch != *mine { // another one has begun
+		return nil, false
+	}
+	return p.hot, true
 }
 
 // load reads all hot rows.

@@ -24,7 +24,7 @@ func TestHotRowsAfterFaults(t *testing.T) {
 	broken := errors.New("broken disk")
 	at := 0
 	dir := t.TempDir()
-	o := Options{Rand: rand.Reader, unsynced: true, unlocked: true}
+	o := Options{Rand: rand.Reader, unsynced: true, unlocked: true, Peers: new(Peers)}
 	faulty := o
 	faulty.Fault = func(string) error {
 		if at--; at == 0 {
@@ -34,7 +34,7 @@ func TestHotRowsAfterFaults(t *testing.T) {
 	}
 	s := open(t, dir, faulty)
 	begin(t, s)
-	failed := 0
+	failed, known := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		for range 3 {
 			at = rapid.IntRange(0, 12).Draw(rt, "fault at")
@@ -47,6 +47,9 @@ func TestHotRowsAfterFaults(t *testing.T) {
 			}
 			at = 0
 			fresh := open(t, dir, o)
+			if _, ok := s.Fresh(); ok {
+				known++
+			}
 			if d := storetest.DiffHot(t, s, fresh); d != "" {
 				rt.Fatalf("after %v, what is kept against what was just read (-want +got):\n%s", err, d)
 			}
@@ -55,8 +58,8 @@ func TestHotRowsAfterFaults(t *testing.T) {
 			}
 		}
 	})
-	if failed == 0 {
-		t.Error("no update failed")
+	if failed == 0 || known == 0 {
+		t.Errorf("%d updates failed, and the newest state was known %d times", failed, known)
 	}
 }
 
@@ -207,4 +210,76 @@ func TestPlanIsWrittenOnce(t *testing.T) {
 	if len(points) != 3 || points[0] != "put rollout r-1" {
 		t.Errorf("the second time: got %q, want the row alone", points)
 	}
+}
+
+// TestFresh: the newest state is known without asking once it was read and something written, until the store is closed,
+// another one begins, or a commit fails so that nobody knows what is there. A store that may have peers nobody knows of
+// never knows it.
+func TestFresh(t *testing.T) {
+	put := func(s *Store, why string) {
+		t.Helper()
+		if err := s.Update(t.Context(), func(tx store.Tx) error {
+			_, err := tx.Hosts()
+			return errors.Join(err, tx.PutHost(fleet.Host{ID: "a", StatusWhy: why}))
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	known := func(s *Store, want string) {
+		t.Helper()
+		h, ok := s.Fresh()
+		got := ""
+		if ok {
+			got = h.Hosts.Get("a").StatusWhy
+		}
+		if got != want {
+			t.Errorf("known is %q, want %q", got, want)
+		}
+	}
+	locked := open(t, t.TempDir(), Options{Rand: rand.Reader})
+	known(locked, "")
+	begin(t, locked)
+	known(locked, "")
+	put(locked, "one")
+	known(locked, "one")
+	put(locked, "two")
+	known(locked, "two")
+	if err := locked.Close(); err != nil {
+		t.Fatal(err)
+	}
+	known(locked, "")
+
+	alone := open(t, t.TempDir(), Options{Rand: rand.Reader, unsynced: true, unlocked: true})
+	begin(t, alone)
+	put(alone, "one")
+	known(alone, "")
+
+	dir, peers := t.TempDir(), new(Peers)
+	var fault func(string) error
+	o := Options{Rand: rand.Reader, unsynced: true, unlocked: true, Peers: peers, Fault: func(point string) error {
+		if fault != nil {
+			return fault(point)
+		}
+		return nil
+	}}
+	first := open(t, dir, o)
+	begin(t, first)
+	put(first, "one")
+	second := open(t, dir, o)
+	known(second, "")
+	begin(t, second)
+	known(first, "")
+	put(second, "two")
+	known(first, "")
+	known(second, "two")
+	fault = func(point string) error {
+		if point == "commit" {
+			return errors.New("broken")
+		}
+		return nil
+	}
+	if err := second.Update(t.Context(), func(tx store.Tx) error { return tx.PutHost(fleet.Host{ID: "a", StatusWhy: "three"}) }); err == nil {
+		t.Fatal("the update did not fail")
+	}
+	known(second, "two")
 }

@@ -35,6 +35,9 @@ type Options struct {
 	// Fault is called before each write, before each commit and after it ("commit", "committed"), when it is set.
 	// It may wait, end the process, or return an error, which Update then returns. Tests break the store with it.
 	Fault func(point string) error
+	// Peers are all the stores there are on the same directory, where several of one process are: for simulators and
+	// tests of fencing. Nil: where the directory is locked there is no other; else there may be some that nobody knows of.
+	Peers *Peers
 
 	unsynced bool // nothing has to survive: OpenTemp
 	unlocked bool // several stores on one directory, for tests of fencing
@@ -70,6 +73,9 @@ var _ store.Store = (*Store)(nil)
 func Open(dir string, o Options) (*Store, error) {
 	if o.Rand == nil {
 		return nil, errors.New("sqlite: Options.Rand must be set")
+	}
+	if !o.unlocked && o.Peers == nil {
+		o.Peers = new(Peers)
 	}
 	s := &Store{
 		dir: dir, opts: o, writing: make(chan struct{}, 1), idle: make(chan *session, readers), closed: make(chan struct{}),

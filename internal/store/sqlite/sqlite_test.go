@@ -37,7 +37,9 @@ func TestConformance(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			storetest.Run(t, func(t testing.TB) storetest.Open {
 				dir := t.TempDir()
-				return func(t testing.TB) store.Store { return open(t, dir, c.opts) }
+				opts := c.opts
+				opts.Peers = new(Peers)
+				return func(t testing.TB) store.Store { return open(t, dir, opts) }
 			})
 		})
 	}

@@ -60,7 +60,8 @@ func (s *Store) View(ctx context.Context, f func(store.Reader) error) error {
 			return err
 		}
 		if mine := s.begun.Load(); mine != nil && *mine != r.at.epoch {
-			return store.ErrFenced // what it would answer may be given by somebody else now
+			s.opts.Peers.wrote(nil) // it was not known, or it is another's
+			return store.ErrFenced  // what it would answer may be given by somebody else now
 		}
 		if r.hot = s.known(r.at); r.hot != nil || !s.overtaken(r.at) {
 			break
@@ -147,11 +148,19 @@ func (s *Store) update(ctx context.Context, f func(*writer) error) (err error) {
 	}
 	// From here on the caller's giving up must not leave open what happened.
 	if _, err := w.tx.exec(context.Background(), "COMMIT"); err != nil {
+		s.opts.Peers.wrote(nil) // or not
 		return &store.Error{Op: "write the store: commit", Err: err}
 	}
 	done = true
-	if p := s.committing.Load(); p != nil && w.wrote && w.hot != nil {
-		s.committed.Store(p)
+	if w.wrote {
+		p := s.committing.Load()
+		if w.hot == nil {
+			p = nil
+		}
+		if p != nil {
+			s.committed.Store(p)
+		}
+		s.opts.Peers.wrote(p)
 	}
 	return w.fault("committed")
 }

@@ -112,6 +112,7 @@ func testHotIsACopy(t *testing.T, open Open) {
 // DiffHot compares the hot rows of two stores on the same data, of which the second was just opened.
 func DiffHot(t testing.TB, got, fresh store.Store) string {
 	t.Helper()
+	hot, known := got.Fresh()
 	var hots [2]map[string]any
 	for i, s := range []store.Store{got, fresh} {
 		view(t, s, func(r store.Reader) error {
@@ -122,7 +123,10 @@ func DiffHot(t testing.TB, got, fresh store.Store) string {
 			return err
 		})
 	}
-	return diff(hots[0], hots[1])
+	if d := diff(hots[0], hots[1]); d != "" || !known {
+		return d
+	}
+	return diff(plain(hot), hots[1])
 }
 
 func plain(h *store.Hot) map[string]any {
