@@ -5,7 +5,7 @@ BIN := bin
 # What the tests of this repository are, apart from the lab's, which need virtual machines.
 PACKAGES := ./...
 
-.PHONY: help build setup test test-short test-lab demo race fuzz bench-fuzz bench-sim bench-judge bench-cache bench-kill generate fmt lint clean
+.PHONY: help build setup test test-short test-lab demo demo-cache race fuzz bench-fuzz bench-sim bench-judge bench-cache bench-kill generate fmt lint clean
 
 help: ## print the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,9 @@ test-lab: setup ## all lab scenarios, on real virtual machines
 
 demo: setup ## a real kernel over a small real fleet in waves, then one that panics on one host type
 	scripts/demo.sh
+
+demo-cache: setup ## commands over real Redis and Valkey fleets with traffic: a cluster, a Sentinel group, a single server
+	go run ./cache/cachetest/demo $(BIN)/kernwave
 
 race: ## the race detector, where goroutines share state
 	CGO_ENABLED=1 go test -race -short ./fleet ./rollout ./grant ./internal/control ./internal/agent/...

@@ -13,24 +13,27 @@ import (
 // The controller's figures. They were found on loopback with servers of a million keys: a page of 50 keys with three
 // questions each keeps a server busy for about half a millisecond.
 const (
-	canaryEvery  = 4 * time.Millisecond // between two pings: what a customer would feel, sampled
-	windowPages  = 16                   // pages between two decisions
-	windowPings  = 8                    // and at least as many pings
-	dutyFirst    = 0.15
-	dutyUp       = 0.02
-	dutyLeast    = 0.02
-	cutsOpen     = 3                     // cuts in a row that open the breaker
-	stallOpens   = 25 * time.Millisecond // one ping that takes this long, and much longer than it did before, opens it at once
-	stallRatio   = 8.0
-	calmFirst    = 250 * time.Millisecond // how long the breaker stays open, doubled each time it opens again without a good window
-	calmMost     = 4 * time.Second
-	opensMost    = 8                      // times in a row; then the node is left alone
-	baselineFor  = 150 * time.Millisecond // pings before the work begins
-	noiseFloor   = 200 * time.Microsecond // differences below are the network's, not the server's
-	healthEvery  = time.Second
-	lagMost      = 16 << 20 // bytes a replica may fall behind while it is scanned
-	evictMost    = 2.0      // times the evictions per second from before
-	evictIgnored = 100      // evictions per second that nobody minds
+	canaryEvery   = 4 * time.Millisecond // between two pings: what a customer would feel, sampled
+	windowPages   = 16                   // pages between two decisions
+	windowPings   = 8                    // and at least as many pings
+	dutyFirst     = 0.15
+	dutyUp        = 0.02
+	dutyLeast     = 0.02
+	cutsOpen      = 3                     // cuts in a row that open the breaker
+	stallOpens    = 25 * time.Millisecond // one ping that takes this long, and much longer than it did before, opens it at once
+	stallRatio    = 8.0
+	calmFirst     = 250 * time.Millisecond // how long the breaker stays open, doubled each time it opens again without a good window
+	calmMost      = 4 * time.Second
+	opensMost     = 8                      // times in a row; then the node is left alone
+	baselineFor   = 150 * time.Millisecond // pings before the work begins, for as long
+	baselineMost  = 5 * time.Second        // or until there are enough of them
+	baselineLeast = 16
+	metronome     = 2 * time.Millisecond   // how often the gateway looks whether it was itself kept from running
+	noiseFloor    = 200 * time.Microsecond // differences below are the network's, not the server's
+	healthEvery   = time.Second
+	lagMost       = 16 << 20 // bytes a replica may fall behind while it is scanned
+	evictMost     = 2.0      // times the evictions per second from before
+	evictIgnored  = 100      // evictions per second that nobody minds
 )
 
 // DutyMost is the most of a server's time that a paced job takes unless it is told otherwise.
@@ -46,6 +49,7 @@ type Pacer struct {
 	stop   context.CancelFunc
 	done   chan struct{}
 	health chan struct{}
+	still  chan struct{}
 
 	mu       sync.Mutex
 	duty     float64
@@ -58,6 +62,7 @@ type Pacer struct {
 	calm     time.Duration
 	opensRow int
 	dead     error
+	lost     time.Duration // that the gateway was kept from running
 
 	debt time.Duration
 }
@@ -98,22 +103,40 @@ func (n *Node) Pace(ctx context.Context, slack, most float64) (*Pacer, error) {
 		_ = c.Close()
 		return nil, err
 	}
-	p := &Pacer{node: n, slack: slack, most: most, done: make(chan struct{}), health: make(chan struct{}), duty: min(dutyFirst, most), calm: calmFirst}
+	p := &Pacer{node: n, slack: slack, most: most, done: make(chan struct{}), health: make(chan struct{}), still: make(chan struct{}), duty: min(dutyFirst, most), calm: calmFirst}
 	if why := first.unfit(); why != "" {
 		_ = c.Close()
 		return nil, &Failure{Node: n.Addr, Err: &ErrGuard{why}}
 	}
 	watch, stop := context.WithCancel(ctx)
 	p.stop = stop
+	go p.beat(watch)
 	go p.canary(watch, c)
 	go p.watchHealth(watch, first)
-	t := time.NewTimer(baselineFor)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-		p.Close()
-		return nil, context.Cause(ctx)
+	began := time.Now()
+	for {
+		t := time.NewTimer(baselineFor)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			p.Close()
+			return nil, context.Cause(ctx)
+		}
+		p.mu.Lock()
+		enough, dead := len(p.pings) >= baselineLeast, p.dead
+		p.mu.Unlock()
+		if dead != nil {
+			p.Close()
+			return nil, &Failure{Node: n.Addr, Err: dead}
+		}
+		if enough {
+			break
+		}
+		if time.Since(began) > baselineMost {
+			p.Close()
+			return nil, &Failure{Node: n.Addr, Err: &ErrGuard{fmt.Sprintf("fewer than %d pings were answered within %s: the server, or the gateway's machine, is too busy to tell what a walk would do to it", baselineLeast, baselineMost)}}
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -128,6 +151,36 @@ func (p *Pacer) Close() {
 	p.stop()
 	<-p.done
 	<-p.health
+	<-p.still
+}
+
+// beat notes when the gateway itself did not get to run: a ping that was out meanwhile says nothing about the server.
+func (p *Pacer) beat(ctx context.Context) {
+	defer close(p.still)
+	t := time.NewTicker(metronome)
+	defer t.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		now := time.Now()
+		if gap := now.Sub(last) - metronome; gap > metronome {
+			p.mu.Lock()
+			p.lost += gap
+			p.mu.Unlock()
+		}
+		last = now
+	}
+}
+
+// own is how long the gateway was kept from running so far.
+func (p *Pacer) own() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost
 }
 
 // canary pings as a customer would, on a connection of its own.
@@ -142,10 +195,10 @@ func (p *Pacer) canary(ctx context.Context, c *Conn) {
 			return
 		case <-t.C:
 		}
-		began := time.Now()
+		began, lost := time.Now(), p.own()
 		one, cancel := context.WithTimeoutCause(ctx, p.node.cluster.cfg.Timeout, fmt.Errorf("no answer within %s", p.node.cluster.cfg.Timeout))
 		// What is still out must open the breaker, too: waiting for the answer would be waiting for the end of the stall.
-		late := time.AfterFunc(p.stall(), func() { p.saw(time.Since(began), false) })
+		late := time.AfterFunc(p.stall(), func() { p.saw(time.Since(began)-(p.own()-lost), false) })
 		_, err := c.Do(one, "PING")
 		late.Stop()
 		cancel()
@@ -155,7 +208,8 @@ func (p *Pacer) canary(ctx context.Context, c *Conn) {
 			}
 			return
 		}
-		p.saw(time.Since(began), true)
+		kept := p.own() - lost // the metronome may be behind by a beat, which only makes this stricter
+		p.saw(time.Since(began)-kept, kept == 0)
 	}
 }
 

@@ -1,0 +1,112 @@
+package upstream_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kernwave/kernwave/cache/cachetest"
+	"github.com/kernwave/kernwave/cache/upstream"
+)
+
+// TestStallOpensTheBreaker: a server that stands still for a moment is left alone, and the report says why.
+func TestStallOpensTheBreaker(t *testing.T) {
+	s := cachetest.Start(t, cachetest.Any(t))
+	n := look(t, open(t, s.Addr())).Nodes[0]
+	p, err := n.Pace(t.Context(), 1000, 1) // slow pings alone do nothing here: only a stall does
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	before := p.Report()
+	// 50 ms on an idle machine; on a busy one pings take longer anyway, and only what is much longer is a stall.
+	stall := max(50*time.Millisecond, 10*before.Base)
+	time.Sleep(50 * time.Millisecond)
+	s.Stop()
+	time.Sleep(stall)
+	s.Continue()
+	for range 2 * 16 { // two windows of pages
+		if err := p.Page(t.Context(), 100*time.Microsecond); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	r := p.Report()
+	if r.Opens == before.Opens || !strings.Contains(r.Why, "a ping took") || r.Throttle < 100*time.Millisecond {
+		t.Errorf("a stall of %s, and the guards did %+v", stall, r)
+	}
+}
+
+// TestPacerEndsWithTheServer: a restart or the death of the server ends the job, and says so.
+func TestPacerEndsWithTheServer(t *testing.T) {
+	s := cachetest.Start(t, cachetest.Any(t))
+	n := look(t, open(t, s.Addr())).Nodes[0]
+	p, err := n.Pace(t.Context(), 2, 0.5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	s.Kill()
+	cachetest.Eventually(t, "the job is told", func() bool {
+		return p.Page(t.Context(), 0) != nil
+	})
+}
+
+// TestRoleChangeEndsTheJob: what was a replica a moment ago must not be walked over as one.
+func TestRoleChangeEndsTheJob(t *testing.T) {
+	pair := cachetest.StartPair(t, cachetest.Any(t), 1)
+	f := open(t, pair.Primary.Addr())
+	var replica *upstream.Node
+	for _, n := range look(t, f).Nodes {
+		if n.Role == upstream.Replica {
+			replica = n
+		}
+	}
+	p, err := replica.Pace(t.Context(), 1000, 0.5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	pair.Replicas[0].Must("REPLICAOF", "NO", "ONE")
+	var end error
+	cachetest.Eventually(t, "the job is told", func() bool {
+		end = p.Page(t.Context(), 0)
+		return end != nil
+	})
+	if g, ok := errors.AsType[*upstream.ErrGuard](end); !ok || !strings.Contains(g.Why, "its role changed from slave to master") {
+		t.Errorf("got %v", end)
+	}
+}
+
+// TestHeavyOneAtATime: one job on a machine and on a shard; the others wait, and give up when their caller does.
+func TestHeavyOneAtATime(t *testing.T) {
+	pair := cachetest.StartPair(t, cachetest.Any(t), 1) // two machines, one shard
+	f := open(t, pair.Primary.Addr())
+	nodes := look(t, f).Nodes
+	release, err := f.Heavy.Take(t.Context(), nodes[0], "j-1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waits := make(chan string, 1)
+	got := make(chan error, 1)
+	go func() {
+		r, err := f.Heavy.Take(t.Context(), nodes[1], "j-2", func(holder string) { waits <- holder })
+		if err == nil {
+			r()
+		}
+		got <- err
+	}()
+	if holder := <-waits; holder != "j-1" {
+		t.Errorf("waits for %s", holder)
+	}
+	select {
+	case <-got:
+		t.Fatal("two heavy jobs on one shard")
+	case <-time.After(50 * time.Millisecond):
+	}
+	release()
+	if err := <-got; err != nil {
+		t.Fatal(err)
+	}
+}
