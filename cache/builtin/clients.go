@@ -89,7 +89,7 @@ func (s *set) runClients(ctx context.Context, c *cache.Call) (cache.Value, error
 		rates       bool
 	}
 	d := c.Duration("for")
-	a := upstream.Ask(ctx, v.Nodes, d+2*upstream.DefaultTimeout, func(ctx context.Context, n *upstream.Node) (seen, error) {
+	a := upstream.AskLong(ctx, v.Nodes, d, func(ctx context.Context, n *upstream.Node) (seen, error) {
 		if n.Down != "" {
 			return seen{}, errors.New(n.Down)
 		}

@@ -92,7 +92,7 @@ func (s *set) runHotkeys(ctx context.Context, c *cache.Call) (cache.Value, error
 	}
 	tell := progress(c, len(nodes))
 	limit := time.Duration(len(nodes)+1)*c.Duration("for") + time.Minute // they may share one machine
-	a := upstream.Ask(ctx, nodes, limit, func(ctx context.Context, n *upstream.Node) (int, error) {
+	a := upstream.AskLong(ctx, nodes, limit, func(ctx context.Context, n *upstream.Node) (int, error) {
 		release, err := s.Fleet.Heavy.Take(ctx, n, c.Job, func(holder string) {
 			tell.note(fmt.Sprintf("%s waits for job %s, which works on the same machine or shard", n, holder))
 		})

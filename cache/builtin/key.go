@@ -267,7 +267,7 @@ func (s *set) runEvictionExplain(ctx context.Context, c *cache.Call) (cache.Valu
 			nodes = append(nodes, sh.node)
 		}
 	}
-	a := upstream.Ask(ctx, nodes, time.Minute, func(ctx context.Context, n *upstream.Node) ([]cache.Value, error) {
+	a := upstream.AskLong(ctx, nodes, time.Minute, func(ctx context.Context, n *upstream.Node) ([]cache.Value, error) {
 		release, err := s.Fleet.Heavy.Take(ctx, n, c.Job, nil)
 		if err != nil {
 			return nil, err

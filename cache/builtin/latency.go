@@ -138,7 +138,7 @@ func (s *set) runLatency(ctx context.Context, c *cache.Call) (cache.Value, error
 		now, before map[string]hist
 		took        float64
 	}
-	a := upstream.Ask(ctx, v.Nodes, d+2*upstream.DefaultTimeout, func(ctx context.Context, n *upstream.Node) (pair, error) {
+	a := upstream.AskLong(ctx, v.Nodes, d, func(ctx context.Context, n *upstream.Node) (pair, error) {
 		if n.Down != "" {
 			return pair{}, errors.New(n.Down)
 		}

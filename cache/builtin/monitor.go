@@ -62,7 +62,7 @@ func (s *set) runMonitor(ctx context.Context, c *cache.Call) (cache.Value, error
 	var mu sync.Mutex
 	var rows []cache.Value
 	dropped := 0
-	a := upstream.Ask(ctx, nodes, time.Duration(1+len(nodes))*2*d+10*upstream.DefaultTimeout, func(ctx context.Context, n *upstream.Node) (int64, error) {
+	a := upstream.AskLong(ctx, nodes, time.Duration(1+len(nodes))*2*d+10*upstream.DefaultTimeout, func(ctx context.Context, n *upstream.Node) (int64, error) {
 		release, err := s.Fleet.Heavy.Take(ctx, n, c.Job, nil)
 		if err != nil {
 			return 0, err

@@ -52,8 +52,11 @@ func Ask[T any](ctx context.Context, nodes []*Node, timeout time.Duration, fn fu
 				return
 			}
 			d := timeout
-			if d == 0 {
+			switch {
+			case d == 0:
 				d = n.cluster.cfg.Timeout
+			case d < 0: // see AskLong
+				d = -d + 2*n.cluster.cfg.Timeout
 			}
 			one, cancel := context.WithTimeoutCause(ctx, d, fmt.Errorf("no answer within %s", d))
 			defer cancel()
@@ -77,4 +80,10 @@ func Ask[T any](ctx context.Context, nodes []*Node, timeout time.Duration, fn fu
 		}
 	}
 	return a
+}
+
+// AskLong is Ask for questions that take work by themselves, such as looking for a while: each node has that long and
+// twice its own timeout.
+func AskLong[T any](ctx context.Context, nodes []*Node, work time.Duration, fn func(ctx context.Context, n *Node) (T, error)) Answers[T] {
+	return Ask(ctx, nodes, -max(work, 1), fn)
 }
