@@ -72,6 +72,8 @@ type Part struct {
 	State   string `json:"state"`
 	Found   string `json:"found,omitempty"` // what was there instead, of a conflict or restart
 	Err     string `json:"-"`               // why it could not be taken back yet
+	// since is when an intended change was first looked for and not found.
+	since time.Time
 }
 
 // Lease is one change for a while.
@@ -239,8 +241,16 @@ func (k *Keeper) apply(ctx context.Context, l *Lease) error {
 		did, err := n.Swap(ctx, l.Param, old, l.Value)
 		switch {
 		case err != nil:
-			return nodeError(p, err) // it may have been set: revert looks
+			if _, refused := errors.AsType[*cache.Error](err); refused {
+				p.State = Unchanged
+				err = errors.Join(err, k.write(l))
+			}
+			return nodeError(p, err) // else it may have been set, or still be: revert looks
 		case !did.Done:
+			p.State = Unchanged
+			if err := k.write(l); err != nil {
+				return err
+			}
 			return cache.Errorf(cache.CodeConflict, "look with CACHE.CONFIG DIFF and ask again", "%s: someone else changes %s: it was %s and is %s", p.Addr, l.Param, old, did.Found)
 		case did.Raced || !same(did.Now, l.Value):
 			k.raced(l, p)
@@ -271,6 +281,27 @@ func nodeError(p *Part, err error) error {
 	return cache.Errorf(cache.CodeUnreachable, "see CACHE.NODES; nothing of the change stays", "%s: %v", p.Addr, err)
 }
 
+// settle is for how long a change that was cut off, and is not there, is still looked for. What a killed gateway sent last
+// may wait in a socket of a busy server, or on its way, and be carried out after the next gateway has looked.
+const settle = 5 * time.Second
+
+// settling says whether p, an intended change that was not found, must be looked for again.
+func (k *Keeper) settling(l *Lease, p *Part, found string) bool {
+	if p.State != Intended {
+		return false
+	}
+	now := k.clock.Now()
+	if p.since.IsZero() {
+		p.since = now
+	}
+	if found != "" && found != p.Found {
+		p.Found = found // what someone else has set: to be put back, should the late change overwrite it
+		_ = k.write(l)  // it fails again, and is said, when the lease ends
+	}
+	p.Err = "the change was cut off; it is watched for until it cannot arrive any more"
+	return now.Sub(p.since) < settle
+}
+
 // revert takes back what it can of l. What it cannot reach stays open, with the reason. mu is held.
 func (k *Keeper) revert(ctx context.Context, l *Lease) {
 	for i := range l.Parts {
@@ -278,9 +309,12 @@ func (k *Keeper) revert(ctx context.Context, l *Lease) {
 		if !open(p.State) {
 			continue
 		}
-		state, found, err := k.back(ctx, l, p)
+		state, found, sure, err := k.back(ctx, l, p)
 		if err != nil {
 			p.Err = err.Error()
+			continue
+		}
+		if !sure && k.settling(l, p, found) {
 			continue
 		}
 		was, wasFound := p.State, p.Found
@@ -309,27 +343,32 @@ func (k *Keeper) raced(l *Lease, p *Part) {
 	k.event(l, "config.conflict", p, fmt.Sprintf("someone else set something while %s was set; if it was %s, theirs was overwritten", l.Param, l.Param))
 }
 
-// back takes one node's value back, if it still is the one that was set.
-func (k *Keeper) back(ctx context.Context, l *Lease, p *Part) (state, found string, err error) {
-	did, err := k.nodes.Node(p.Cluster, p.Addr).Swap(ctx, l.Param, l.Value, p.Old)
+// back takes one node's value back, if it still is the one that was set. sure: the change can not arrive later any more.
+func (k *Keeper) back(ctx context.Context, l *Lease, p *Part) (state, found string, sure bool, err error) {
+	to := p.Old
+	if p.Found != "" { // a change that was cut off may have arrived late, over someone else's
+		to = p.Found
+	}
+	did, err := k.nodes.Node(p.Cluster, p.Addr).Swap(ctx, l.Param, l.Value, to)
+	sure = did.Done || did.RunID != p.RunID
 	switch {
 	case err != nil:
-		return "", "", err
+		return "", "", false, err
 	case did.Raced:
 		k.raced(l, p)
-		return Conflicted, did.Now, nil
-	case did.Done && !same(did.Now, p.Old):
-		return Conflicted, did.Now, nil
+		return Conflicted, did.Now, sure, nil
+	case did.Done && (p.Found != "" || !same(did.Now, p.Old)):
+		return Conflicted, did.Now, sure, nil
 	case did.Done:
-		return Reverted, "", nil
+		return Reverted, "", sure, nil
 	case same(did.Found, p.Old) && p.State == Intended:
-		return Unchanged, "", nil
+		return Unchanged, "", sure, nil
 	case same(did.Found, p.Old):
-		return Reverted, "", nil
+		return Reverted, "", sure, nil
 	case did.RunID != p.RunID:
-		return Restarted, did.Found, nil
+		return Restarted, did.Found, sure, nil
 	}
-	return Conflicted, did.Found, nil
+	return Conflicted, did.Found, sure, nil
 }
 
 // Revert takes a lease back before its deadline.

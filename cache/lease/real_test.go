@@ -279,7 +279,7 @@ func schedule(t *testing.T, rnd *rand.Rand, pair [2]*cachetest.Server, path stri
 	}
 	late = max(0, time.Since(due))
 	// And it stays so, and nothing is open any more; a conflict is reported where there was one.
-	for range 50 {
+	for range 150 {
 		g.say(t, "list")
 		open, conflict := false, false
 		for {
