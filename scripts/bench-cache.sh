@@ -1,8 +1,8 @@
 #!/bin/bash
-# The long proofs of the cache gateway. PART chooses: protocol, leases, scripts. Each prints its figures.
+# The long proofs of the cache gateway. PART chooses: protocol, leases, scripts, looks. Each prints its figures.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
-part=${PART:-protocol leases scripts}
+part=${PART:-protocol leases scripts looks}
 fail=0
 run() { echo "bench-cache: $*"; go test -count=1 -timeout 0 -v "$@" || fail=1; }
 for p in $part; do
@@ -17,7 +17,12 @@ for p in $part; do
       run ./cache/lease -run 'TestRealSchedules' -lease.schedules 1000
       ;;
     scripts) run ./cache/script -run 'TestHostile|TestOthersAreUnharmed|TestCancelEndsTheChild' ;;
-    *) echo "bench-cache: error: there is no part $p; next: PART=protocol, leases or scripts" >&2; exit 2 ;;
+    looks) # cancelled questions to a node; how often a sample's interval holds the truth; the hottest keys at 60,000 operations a second
+      KERNWAVE_CANCELLED=100000 run ./cache/upstream -run 'TestCancelledCallsLeakNothing'
+      run ./cache/builtin -run 'TestIntervalsHoldTheTruth'
+      run ./cache/builtin -run '^$' -bench 'HotkeysRecall' -benchtime 10x
+      ;;
+    *) echo "bench-cache: error: there is no part $p; next: PART=protocol, leases, scripts or looks" >&2; exit 2 ;;
   esac
 done
 exit $fail

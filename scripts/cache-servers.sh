@@ -35,7 +35,7 @@ get() { # name packages suite [more suites]
       rm -rf "$tmp"
       return 1
     fi
-    rm -rf "$tmp/dev" "$tmp/var/cache" "$tmp/var/lib/apt"
+    rm -rf "${tmp:?}/dev" "${tmp:?}/var/cache" "${tmp:?}/var/lib/apt"
     mv "$tmp" "$dir/$tree"
   fi
   touch "$dir/$tree/.checked"

@@ -27,6 +27,13 @@ var operator = cache.User{Name: "ada", Role: cache.Operator}
 
 func newRig(t *testing.T, cfgs ...upstream.Config) *rig {
 	t.Helper()
+	g := newRigB(t, cfgs...)
+	return &rig{t, g, g.Log.(*cache.MemLog)}
+}
+
+// newRigB is the gateway of a rig, for benchmarks as well.
+func newRigB(t testing.TB, cfgs ...upstream.Config) *cache.Gateway {
+	t.Helper()
 	for i := range cfgs {
 		if cfgs[i].Timeout == 0 {
 			cfgs[i].Timeout = 20 * time.Second // a busy machine may not run a healthy server for two
@@ -42,7 +49,7 @@ func newRig(t *testing.T, cfgs ...upstream.Config) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { g.Jobs.Close(); f.Close() })
-	return &rig{t, g, log}
+	return g
 }
 
 func seeds(name string, ss ...*cachetest.Server) upstream.Config {
