@@ -15,17 +15,18 @@ import "time"
 
 // Spec is what rollouts are made of. The zero value of a field means what [Spec.withDefaults] puts there.
 type Spec struct {
-	Types    int             // host types per rollout
-	Signals  []string        // of the names of Profiles; nil: all
-	Treated  []int           // how many treated hosts a type may have: one is drawn per type
-	Controls []int           // the same for controls
-	StepS    int             // seconds between samples
-	Before   time.Duration   // how much there is before t0
-	After    time.Duration   // and from t0 on
-	Looks    []time.Duration // after t0; nil: a look a minute
-	Plan     Plan            // what was changed where
-	Reboots  bool            // controls were rebooted as well, into their old kernel
-	Work     bool            // every type has a signal of the work that its hosts carry
+	Types    int                // host types per rollout
+	Signals  []string           // of the names of Profiles; nil: all
+	Treated  []int              // how many treated hosts a type may have: one is drawn per type
+	Controls []int              // the same for controls
+	StepS    int                // seconds between samples
+	Before   time.Duration      // how much there is before t0
+	After    time.Duration      // and from t0 on
+	Looks    []time.Duration    // after t0; nil: a look a minute
+	Plan     Plan               // what was changed where
+	Reboots  bool               // controls were rebooted as well, into their old kernel
+	Margins  map[string]float64 // of signals, where they are not those of the profiles
+	Work     bool               // every type has a signal of the work that its hosts carry
 }
 
 // Plan says which cells of a rollout are not as they were.

@@ -16,6 +16,8 @@ type ours struct {
 	labels [][]Label
 	at     []int64
 	values []float64
+	// families is how many cells a family has at least: those of which nothing is seen make it up.
+	families int
 }
 
 func (o *ours) Name() string { return "kernwave" }
@@ -132,7 +134,7 @@ func (o *ours) Decide(apart bool) [][]Seen {
 // family decides in a new family over all groups, of which looks says what is seen at each look, and writes what it says
 // of the cells that are wanted.
 func (o *ours) family(out [][]Seen, looks func(l int) map[int]judge.Look, wanted func(g, s int) bool) {
-	f := judge.NewFamily(o.groups)
+	f := judge.NewFamily(pad(o.groups, o.families))
 	index := map[string]int{}
 	for g := range o.groups {
 		index[o.groups[g].ID] = g

@@ -81,6 +81,9 @@ func (m *Maker) replicate(rollout, j, rep int) *Type {
 	t.Cells = slices.Grow(t.Cells[:0], len(s.Signals))[:len(s.Signals)]
 	for c, name := range s.Signals {
 		p := profile(name)
+		if margin, ok := s.Margins[name]; ok {
+			p.Margin = margin
+		}
 		t.Cells[c] = Cell{Label: Label{
 			Case: t.ID, Rollout: t.Rollout, Signal: name, Kind: None, Treated: t.Treated, Controls: n - t.Treated,
 			MarginRel: p.Margin, Bad: p.Bad, PostS: t.End - t.T0, StepS: s.StepS,

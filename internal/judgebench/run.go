@@ -24,6 +24,7 @@ var Parts = []struct{ Name, About string }{
 	{"rivals", "unchanged rollouts: every rival"},
 	{"power", "changes of the level by size, canaries and hours, beside the oracle"},
 	{"mde", "changes as large as the smallest that the judge says it would find"},
+	{"plan", "changes as large as the margin, with the canaries and hours that planning asks for"},
 	{"special", "leak, variance, tail"},
 	{"nuisance", "what must not be called a regression, or a pass"},
 }
@@ -40,6 +41,8 @@ func Run(name string, o Options) (*Tally, error) {
 		open = func(int) part { return power(o) }
 	case "mde":
 		open = func(int) part { return honesty(o) }
+	case "plan":
+		open = func(int) part { return planned(o) }
 	case "special":
 		open = func(int) part { return special(o) }
 	case "nuisance":

@@ -34,6 +34,7 @@ func (t *Tally) Table(w io.Writer) error {
 	t.tableUnchanged(b)
 	t.tablePower(b)
 	t.tableMDE(b)
+	t.tablePlan(b)
 	t.tableSpecial(b)
 	t.tableNuisance(b)
 	return b.Flush()

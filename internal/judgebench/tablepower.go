@@ -52,7 +52,7 @@ func (t *Tally) meanPower(judge string, n int, size float64, minute int) (mean f
 }
 
 func (t *Tally) tablePower(w io.Writer) {
-	if len(t.Values) == 0 {
+	if len(t.judgesOf("power")) == 0 {
 		return
 	}
 	fmt.Fprint(w, "\n## Power: found by then, decided as one of 96 cells, mean over the signals\n\n")
@@ -134,11 +134,7 @@ var publishedMDE = map[string][5]string{
 }
 
 func (t *Tally) tableMDE(w io.Writer) {
-	any := false
-	for k := range t.Values {
-		any = any || len(k) > 6 && k[:6] == "oracle"
-	}
-	if any {
+	if len(t.judgesOf("power")) > 0 {
 		fmt.Fprint(w, "\n## Smallest effect found with 80 % probability after 4 hours, percent, median of types: kernwave says so after 24 h {}, oracle (96 cells) [one cell]; below: published spend (oracle) [one cell]\n\n")
 		head(w, "signal", "2 canaries", "3", "5", "10", "50")
 		for _, p := range Profiles {

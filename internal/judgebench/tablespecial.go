@@ -14,6 +14,20 @@ var publishedSpecial = map[string]string{
 	"tail|0.3":     "spend 100 %, at 5 %/96 99 %; Kayenta 100 %, ratio 100 %",
 }
 
+func (t *Tally) tablePlan(w io.Writer) {
+	if t.sum("plan").N == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n## Planned: margin of %s 5 %%, types of %d hosts with a day of history, changed by 5 %%\n\n", plannedSignal, plannedHosts)
+	head(w, "asked for", "types where it can be seen", "canaries, median", "hours, median", "found", "passed at some look")
+	for _, name := range []string{"fewest", "4h"} {
+		k := key("plan", name)
+		p := t.Counts[key(k, "possible")]
+		row(w, map[string]string{"fewest": "the fewest canaries", "4h": "4 hours"}[name], fmt.Sprintf("%d of %d", p.K, p.N), fmt.Sprint(t.median(key(k, "canaries"))), fmt.Sprint(t.median(key(k, "hours"))),
+			percent(t.Counts[key(k, "found")]), percent(t.Counts[key(k, "pass")]))
+	}
+}
+
 func (t *Tally) tableSpecial(w io.Writer) {
 	judges := []string{"kernwave", "mix", "spend", "Kayenta", "Kayenta, allowed: the margin", "ratio of means, margin"}
 	first := true

@@ -14,7 +14,7 @@ import (
 	"github.com/kernwave/kernwave/internal/judgebench"
 )
 
-const usage = `judgebench run PART [flags]      play a part and write what was counted: aa, rivals, power, mde, special, nuisance
+const usage = `judgebench run PART [flags]      play a part and write what was counted: aa, rivals, power, mde, plan, special, nuisance
 judgebench table FILE…           add up what was counted, and print the tables
 judgebench cases [flags]         write cases for kernwave judge, and their labels
 judgebench score LABELS VERDICTS compare what kernwave judge said with the labels
@@ -45,7 +45,7 @@ func run(args []string) error {
 		fs.IntVar(&o.From, "from", 0, "first rollout")
 		fs.IntVar(&o.N, "rollouts", 10, "how many")
 		fs.IntVar(&o.Workers, "workers", 0, "at once; 0: one per processor")
-		only := fs.String("judge", "", "this one only")
+		only := fs.String("judge", "", "these only, by name, with ; between them")
 		if len(args) < 2 {
 			return fmt.Errorf("which part?\n%s", usage)
 		}
@@ -53,7 +53,7 @@ func run(args []string) error {
 			return err
 		}
 		if *only != "" {
-			o.Only = []string{*only}
+			o.Only = strings.Split(*only, ";")
 		}
 		t, err := judgebench.Run(args[1], o)
 		if err != nil {
