@@ -18,7 +18,7 @@ func TestNothingChanged(t *testing.T) {
 	const rollouts, most = 40, 6
 	spec := Spec{Looks: Every(8*time.Minute, 2*time.Hour), Before: 2 * time.Hour, After: 2 * time.Hour, Controls: []int{20}}
 	m := NewMaker(spec, 20)
-	o := &ours{}
+	o := &ours{fast: true}
 	wrong, covered, cells, passed := 0, 0, 0, 0
 	for r := range rollouts {
 		for j := range 12 {
@@ -53,6 +53,36 @@ func TestNothingChanged(t *testing.T) {
 	}
 }
 
+// Reading looks and deciding once says what deciding at every look says.
+func TestFastIsTheSame(t *testing.T) {
+	m := NewMaker(Spec{Types: 2, Controls: []int{20}, Looks: Every(20*time.Minute, 2*time.Hour), After: 2 * time.Hour, Plan: Plan{Effects: []Effect{{Level, 0.25}}, Share: 0.5}}, 9)
+	for _, apart := range []bool{false, true} {
+		slow, fast := &ours{}, &ours{fast: true, decides: []int{20, 40, 60, 80, 100}}
+		for j := range 2 {
+			typ := m.Type(0, j)
+			slow.See(typ, nil)
+			fast.See(typ, nil)
+		}
+		a, b := slow.Decide(apart), fast.Decide(apart)
+		found := 0
+		for j := range a {
+			for i := range a[j] {
+				x, y := a[j][i], b[j][i]
+				if x.Found >= 0 {
+					found++
+				}
+				x.Width, y.Width, x.Now, y.Now = 0, 0, 0, 0 // differ in the last digits
+				if x != y {
+					t.Errorf("apart %t, type %d, signal %d: %+v slowly, %+v fast", apart, j, i, x, y)
+				}
+			}
+		}
+		if found == 0 {
+			t.Error("nothing was found: this test compared nothing")
+		}
+	}
+}
+
 // Changes of 10 and 25 % with 3 canaries: our judge finds what the reference finds, and more.
 func TestPowerAgainstReference(t *testing.T) {
 	m := NewMaker(Spec{Treated: []int{3}, Controls: []int{30}, Looks: Every(30*time.Minute, 3*time.Hour), After: 3 * time.Hour}, 21)
@@ -63,7 +93,7 @@ func TestPowerAgainstReference(t *testing.T) {
 		}
 		var found [2]int
 		n, wrong, all := 0, 0, 0
-		judges := append([]Judge{&ours{}}, newHostLevel()[:1]...)
+		judges := append([]Judge{&ours{fast: true}}, newHostLevel()[:1]...)
 		for r := range 2 {
 			for j := range 12 {
 				typ := m.Type(r, j)

@@ -48,7 +48,7 @@ func planned(o Options) part {
 				s := spec(ask.Canaries, after)
 				s.Looks = append(Every(30*time.Minute, after-time.Minute), after)
 				typ := NewMaker(s, o.Seed).Type(rollout, j)
-				jd := &ours{families: 96}
+				jd := &ours{families: 96, fast: true}
 				jd.See(typ, []float64{plannedMargin})
 				seen := jd.Decide(true)[0][0]
 				t.count(key("plan", name, "found"), seen.Found >= 0)

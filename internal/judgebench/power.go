@@ -41,7 +41,7 @@ func power(o Options) part {
 		rivals := make([][]Judge, len(sizes))
 		shared := newHostLevel()[:2]
 		for i := range sizes {
-			rivals[i] = append([]Judge{&ours{}}, again(shared)...)
+			rivals[i] = append([]Judge{&ours{fast: true, decides: []int{30, 45, 60, 90, 120, 240, 480, 960}}}, again(shared)...)
 		}
 		or := newOracle(m.Spec(), o.Seed)
 		for j := range m.Spec().Types {
@@ -163,7 +163,7 @@ func honesty(o Options) part {
 	}
 	return func(t *Tally, rollout int) {
 		m := makers[rollout%len(makers)]
-		for _, jd := range append([]Judge{&ours{}}, newHostLevel()[:1]...) {
+		for _, jd := range append([]Judge{&ours{fast: true}}, newHostLevel()[:1]...) {
 			if !o.wants(jd) {
 				continue
 			}

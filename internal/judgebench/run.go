@@ -5,14 +5,16 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Options say how much of a part is played, and where it begins.
 type Options struct {
 	Seed    uint64
-	From, N int      // rollouts From to From+N-1
-	Workers int      // 0: one per processor. Figures do not depend on it
-	Only    []string // judges by name; nil: all of the part
+	From, N int           // rollouts From to From+N-1
+	Every   time.Duration // between the looks of part aa; 0: a minute
+	Workers int           // 0: one per processor. Figures do not depend on it
+	Only    []string      // judges by name; nil: all of the part
 }
 
 // part plays one rollout with judges of its own and counts.
@@ -34,7 +36,7 @@ func Run(name string, o Options) (*Tally, error) {
 	var open func(worker int) part
 	switch name {
 	case "aa":
-		open = func(int) part { return unchanged("aa", o, []Judge{&ours{}}) }
+		open = func(int) part { return unchanged("aa", o, []Judge{&ours{fast: true}}) }
 	case "rivals":
 		open = func(int) part { return unchanged("rivals", o, append(newPooled(), newHostLevel()...)) }
 	case "power":
@@ -82,7 +84,12 @@ func (o Options) wants(j Judge) bool { return o.Only == nil || slices.Contains(o
 
 // unchanged plays rollouts in which nothing changes.
 func unchanged(name string, o Options, judges []Judge) part {
-	m := NewMaker(Spec{}, o.Seed)
+	spec := Spec{}
+	if o.Every > 0 {
+		spec = Spec{Looks: Every(o.Every, 4*time.Hour)}
+		name = fmt.Sprintf("%s, a look every %.0f min", name, o.Every.Minutes())
+	}
+	m := NewMaker(spec, o.Seed)
 	return func(t *Tally, rollout int) {
 		for j := range m.Spec().Types {
 			typ := m.Type(rollout, j)

@@ -30,8 +30,8 @@ var nuisances = []Effect{
 	{None, 0}, {Warmup, 0.9}, {Surge, 1.8}, {Surge, 0.57}, {OutlierControl, 3}, {OutlierTreated, 3}, {Missing, 0}, {Lost, 0}, {Idle, 0.12},
 }
 
-func specialJudges() []Judge {
-	return append([]Judge{&ours{}}, append(newHostLevel()[:2:2], newPooled()[0], newPooled()[2], newPooled()[3])...)
+func specialJudges(decides []int) []Judge {
+	return append([]Judge{&ours{fast: true, decides: decides}}, append(newHostLevel()[:2:2], newPooled()[0], newPooled()[2], newPooled()[3])...)
 }
 
 // special plays one special regression per rollout, in turn: every cell of its signals has it, and is decided as the
@@ -55,7 +55,11 @@ func nuisance(o Options) part {
 
 // play has a rollout judged, and counts by judge.
 func (t *Tally) play(m *Maker, o Options, rollout int, k string, apart bool) {
-	judges := specialJudges()
+	var decides []int
+	if apart {
+		decides = []int{30, 45, 60, 75, 90, 120, 180}
+	}
+	judges := specialJudges(decides)
 	labels := make([][]Label, m.Spec().Types)
 	for j := range m.Spec().Types {
 		typ := m.Type(rollout, j)

@@ -107,7 +107,14 @@ func (t *Tally) judgesOf(part string) []string {
 }
 
 func (t *Tally) tableUnchanged(w io.Writer) {
-	for _, part := range []string{"aa", "rivals"} {
+	parts := []string{"rivals"}
+	for k := range t.Counts {
+		if p := strings.Split(k, "|")[0]; strings.HasPrefix(p, "aa") {
+			parts = append(parts, p)
+		}
+	}
+	slices.Sort(parts)
+	for _, part := range slices.Compact(parts) {
 		judges := t.judgesOf(part)
 		if len(judges) == 0 {
 			continue

@@ -45,6 +45,7 @@ func run(args []string) error {
 		fs.IntVar(&o.From, "from", 0, "first rollout")
 		fs.IntVar(&o.N, "rollouts", 10, "how many")
 		fs.IntVar(&o.Workers, "workers", 0, "at once; 0: one per processor")
+		fs.DurationVar(&o.Every, "every", 0, "between the looks of aa; 0: a minute")
 		only := fs.String("judge", "", "these only, by name, with ; between them")
 		if len(args) < 2 {
 			return fmt.Errorf("which part?\n%s", usage)
