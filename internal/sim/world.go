@@ -13,7 +13,7 @@ import (
 	"github.com/kernwave/kernwave/internal/store"
 )
 
-// start is the wall clock at the beginning of every simulation.
+// epoch is the wall clock at the beginning of every simulation.
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 const (
