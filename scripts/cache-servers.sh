@@ -4,7 +4,10 @@
 # libraries of their tree. Without this, or without the network, the tests run with the host's own Redis and say so.
 set -uo pipefail
 dir=${KERNWAVE_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/kernwave/servers}
-mirror=${KERNWAVE_MIRROR:-http://deb.debian.org/debian}
+# The mirror that this machine uses, like the lab.
+mirror=${KERNWAVE_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | grep -v security | head -n 1)}
+mirror=${mirror%/}
+[ -n "$mirror" ] || { echo "cache-servers: apt names no mirror of Debian; next: set KERNWAVE_MIRROR, or apt-get update"; exit 0; }
 # A tree is kept for a week before the index is asked again; releases that move do so every few hours.
 days=7
 mkdir -p "$dir"
