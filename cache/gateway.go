@@ -103,12 +103,13 @@ func (g *Gateway) carryOut(ctx context.Context, call *Call, job *Job) (v Value, 
 	return v, nil
 }
 
-// run calls the handler. A command that panics fails alone.
+// run calls the handler. A command that panics fails alone: where, is for the record.
 func (g *Gateway) run(ctx context.Context, call *Call) (v Value, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%s panicked: %v\n%s", call.Command.Name, p, debug.Stack())
-			v, err = Value{}, Errorf(CodeErr, "report it with the record of the gateway", "%s", strings.ReplaceAll(err.Error(), "\n", " | "))
+			name := call.Command.Name
+			rerr := g.record(Event{Who: "gateway", Kind: "call.panicked", Command: name, Job: call.Job, What: fmt.Sprintf("%s panicked: %v", name, p), Why: string(debug.Stack())})
+			v, err = Value{}, errors.Join(Errorf(CodeErr, "report it with the record of the gateway", "%s failed in a way it should not: %v", name, p), rerr)
 		}
 	}()
 	return call.Command.Run(ctx, call)

@@ -5,6 +5,7 @@
 set -uo pipefail
 dir=${KERNWAVE_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/kernwave/servers}
 # The mirror that this machine uses, like the lab.
+# shellcheck disable=SC2016 # apt expands it
 mirror=${KERNWAVE_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | grep -v security | head -n 1)}
 mirror=${mirror%/}
 [ -n "$mirror" ] || { echo "cache-servers: apt names no mirror of Debian; next: set KERNWAVE_MIRROR, or apt-get update"; exit 0; }

@@ -111,7 +111,11 @@ func (s *Server) boot() error {
 		default:
 		}
 		if v, err := s.Do("PING"); err == nil && (v.Str == "PONG" || strings.HasPrefix(v.Str, "LOADING") || strings.HasPrefix(v.Str, "MASTERDOWN")) {
-			return nil
+			// Another test's server may have taken the port meanwhile: then ours is about to end, and says so in its log.
+			if s.Info("process_id") == strconv.Itoa(cmd.Process.Pid) {
+				return nil
+			}
+			s.hangUp()
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -130,17 +134,24 @@ func (s *Server) Restart() {
 func (s *Server) Kill() {
 	s.mu.Lock()
 	cmd, dead := s.cmd, s.dead
-	if s.conn != nil {
-		_ = s.conn.Close()
-		s.conn = nil
-	}
 	s.mu.Unlock()
+	s.hangUp()
 	if cmd == nil {
 		return
 	}
 	_ = cmd.Process.Signal(syscall.SIGCONT)
 	_ = cmd.Process.Kill()
 	<-dead
+}
+
+// hangUp closes the connection of the server's own.
+func (s *Server) hangUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != nil {
+		_ = s.conn.Close()
+		s.conn = nil
+	}
 }
 
 // Stop halts the process without ending it: its sockets stay open and nothing answers, as on a blackholed host.

@@ -223,7 +223,7 @@ func TestConversation(t *testing.T) {
 		{"CACHE.KEY EXPLAIN k\r\nHELLO 3\r\nCACHE.KEY EXPLAIN k\r\n", "$3\r\n1.5\r\n%7\r\n"},
 		{"CACHE.SAY hi\r\n", "*4\r\n$5\r\nwords\r\n*1\r\n$2\r\nhi\r\n$3\r\nwho\r\n$5\r\nlocal\r\n"},
 		{"CACHE.NOSUCH\r\n", "-ERR unknown command 'CACHE.NOSUCH'; COMMAND DOCS lists the commands\r\n"},
-		{"CACHE.UNLINK\r\n", "-NOPERM this gateway does not write: it has no users and no credential for writes; start it with --config FILE"},
+		{"CACHE.UNLINK\r\n", "-NOPERM this gateway does not write: it has no users and no credential for writes; start it with --clusters FILE"},
 		{"GET k\r\n", "-ERR GET is not a command of this gateway; data clients connect to the nodes; CACHE.KEY EXPLAIN says what a key is\r\n"},
 		{"CONFIG GET save\r\n", "-ERR CONFIG GET is about one node, and this gateway speaks for many; use CACHE.CONFIG DIFF to look, CACHE.CONFIG TEMP to change for a while\r\n"},
 		{"ACL WHOAMI\r\nACL LIST\r\n", "$5\r\nlocal\r\n-ERR ACL LIST is not a command of this gateway; its users are in the file that it was started with\r\n"},
