@@ -224,7 +224,7 @@ func (w *world) checkOrder(h *host, op fleet.Operation, r *rows, p *plane) {
 			switch one := w.byID[c]; {
 			case w.didCommit(c, op.Owner):
 				passed++
-			case w.asked[op.Owner+" skip "+string(c)], r.status[c] != fleet.StatusActive:
+			case w.asked[op.Owner+" skip "+string(c)], r.status[c] != fleet.StatusActive, r.excused[op.Owner+" "+string(c)]:
 			default:
 				missing = one.name
 			}

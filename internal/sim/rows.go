@@ -23,7 +23,9 @@ type rows struct {
 	known    map[fleet.HostID]bool // it has said what it is: its groups are known
 	frozen   map[fleet.HostID]bool
 	budgets  map[string]int
-	events   int64 // the newest Seq
+	// excused are canaries ("r-1 host") that a person had taken out of the fleet when their type was approved.
+	excused map[string]bool
+	events  int64 // the newest Seq
 	// resumed is which rollouts a person has resumed since the store was restored or cloned.
 	resumed map[string]bool
 	stopAt  time.Duration // when an acknowledged stop came into force; negative: there is none
@@ -45,7 +47,7 @@ func newRows() *rows {
 		ops: map[fleet.OperationID]fleet.Operation{}, open: map[fleet.HostID]fleet.OperationID{},
 		grants: map[fleet.GrantID]store.Grant{}, live: map[fleet.HostID]fleet.GrantID{},
 		rollouts: map[string]rolloutRow{}, status: map[fleet.HostID]fleet.Status{}, known: map[fleet.HostID]bool{}, frozen: map[fleet.HostID]bool{},
-		budgets: map[string]int{}, resumed: map[string]bool{}, stopAt: -1,
+		budgets: map[string]int{}, excused: map[string]bool{}, resumed: map[string]bool{}, stopAt: -1,
 	}
 }
 
@@ -54,7 +56,7 @@ func (r *rows) clone() *rows {
 	return &rows{
 		ops: maps.Clone(r.ops), open: maps.Clone(r.open), grants: maps.Clone(r.grants), live: maps.Clone(r.live),
 		rollouts: maps.Clone(r.rollouts), status: maps.Clone(r.status), known: maps.Clone(r.known), frozen: maps.Clone(r.frozen),
-		budgets: maps.Clone(r.budgets), events: r.events, resumed: map[string]bool{}, stopAt: -1,
+		budgets: maps.Clone(r.budgets), excused: maps.Clone(r.excused), events: r.events, resumed: map[string]bool{}, stopAt: -1,
 	}
 }
 
@@ -67,6 +69,8 @@ type written struct {
 	budgets  []store.Budget
 	events   []store.Event
 	lastSeq  int64
+
+	approvals []store.Approval
 }
 
 // watched is a store whose committed writes the simulator sees.
@@ -112,6 +116,11 @@ func (t *watchedTx) PutGrant(g store.Grant) error {
 func (t *watchedTx) PutRollout(r store.Rollout) error {
 	t.got.rollouts = append(t.got.rollouts, r)
 	return t.Tx.PutRollout(r)
+}
+
+func (t *watchedTx) AppendApproval(a store.Approval) (int64, error) {
+	t.got.approvals = append(t.got.approvals, a)
+	return t.Tx.AppendApproval(a)
 }
 
 func (t *watchedTx) PutBudget(b store.Budget) error {

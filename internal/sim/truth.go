@@ -295,6 +295,9 @@ func (w *world) committed(p *plane, got *written) {
 	for _, row := range got.rollouts {
 		w.tookRollout(p, row)
 	}
+	for _, a := range got.approvals {
+		r.excuse(a)
+	}
 	for _, op := range got.ops {
 		w.tookOperation(p, op)
 	}
@@ -317,6 +320,23 @@ func (w *world) committed(p *plane, got *written) {
 	for _, g := range given {
 		w.count("grant")
 		w.checkGrant(p, g)
+	}
+}
+
+// excuse notes which canaries of a type were out of the fleet by a person's word when it was approved: they are not
+// waited for, also once they are back.
+func (r *rows) excuse(a store.Approval) {
+	for id, row := range r.rollouts {
+		if row.plan == nil || a.By != "rollout "+id {
+			continue
+		}
+		for _, t := range row.plan.Types {
+			for _, c := range t.Canaries {
+				if t.ID == a.Type && r.status[c] != fleet.StatusActive {
+					r.excused[id+" "+string(c)] = true
+				}
+			}
+		}
 	}
 }
 

@@ -1,0 +1,18 @@
+package sim
+
+import "testing"
+
+// TestCanaryThatComesBackIsNotWaitedFor: a person takes a canary out while its type is tried, the other one speaks for
+// the type, and the first comes back in a later wave. Nothing was promised about it.
+func TestCanaryThatComesBackIsNotWaitedFor(t *testing.T) {
+	res, err := Run(t.Context(), Random(1122), Options{Seed: 1122})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Broken != nil {
+		t.Error(res.Broken)
+	}
+	if res.Seen["event-host.maintenance"] == 0 || res.Seen["event-host.active"] == 0 {
+		t.Error("no host was taken out and brought back: look for another seed")
+	}
+}
