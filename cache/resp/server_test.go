@@ -149,7 +149,7 @@ func (r *rig) dial(t testing.TB) *client {
 
 func newClient(t testing.TB, nc net.Conn) *client {
 	t.Cleanup(func() { _ = nc.Close() })
-	_ = nc.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = nc.SetDeadline(time.Now().Add(2 * time.Minute))
 	return &client{t, nc, NewWriter(nc, 2), NewReader(nc, Limits{Bulk: 64 << 20})}
 }
 
