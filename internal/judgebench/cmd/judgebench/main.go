@@ -14,7 +14,7 @@ import (
 	"github.com/kernwave/kernwave/internal/judgebench"
 )
 
-const usage = `judgebench run PART [flags]      play a part and write what was counted: aa, rivals, power, mde, plan, special, nuisance
+const usage = `judgebench run PART [flags]      play a part and write what was counted (-h: flags): aa, rivals, power, mde, plan, special, nuisance
 judgebench table FILE…           add up what was counted, and print the tables
 judgebench cases [flags]         write cases for kernwave judge, and their labels
 judgebench score LABELS VERDICTS compare what kernwave judge said with the labels
