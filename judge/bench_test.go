@@ -58,8 +58,8 @@ func cpu(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkCold shows a day before and a day after, then looks: all that a restart has to do. The hosts are fewer, for
-// time grows with them; per-sample cost and memory are reported for the whole fleet.
+// BenchmarkCold shows a day before and a day after, then looks: all that a restart has to do. With -short the hosts
+// are fewer: time and memory grow with them.
 func BenchmarkCold(b *testing.B) {
 	hosts := benchHosts
 	if testing.Short() {
