@@ -1,6 +1,8 @@
 // Package journal keeps records in a file so that a power cut at any instant loses at most the one that was being
 // written. A record is a length, a checksum and bytes; what stands torn at the end is cut off when the file is opened
-// again. Damage anywhere else is an error: it was no power cut.
+// again. Damage anywhere else, also in a length, is an error: it was no power cut. A record that does not read is torn if
+// nothing whole follows it, which is looked for at every byte; the last record, whole but for its length, is damaged, too.
+// Other damage to the last record cannot be told from a cut, and is taken for one.
 package journal
 
 import (
@@ -28,11 +30,12 @@ type Journal struct {
 	path string
 	f    *os.File
 	end  int64
+	torn int
 	err  error // a failed write that could not be undone: nothing more is written
 }
 
-// ErrDamaged is what Open's error wraps where the file is damaged elsewhere than at its end.
-var ErrDamaged = errors.New("the journal is damaged")
+// Torn is how many bytes of a record that was being written when the power went were cut off by Open.
+func (j *Journal) Torn() int { return j.torn }
 
 // Open opens or makes the file and returns its whole records, oldest first.
 func Open(path string) (j *Journal, records [][]byte, err error) {
@@ -66,17 +69,18 @@ func Open(path string) (j *Journal, records [][]byte, err error) {
 	}
 	at := len(magic)
 	for at < len(b) {
-		rec, n, ok := parse(b[at:])
-		if !ok {
-			if n > 0 { // a whole record that is not what it was
-				return nil, nil, fmt.Errorf("%w: the record at byte %d does not match its checksum, and there is more after it", ErrDamaged, at)
-			}
+		rec, n := parse(b[at:])
+		if n == 0 {
 			break
 		}
 		records = append(records, rec)
 		at += n
 	}
-	j.end = int64(at)
+	if d := damage(b, at); d != nil {
+		d.Before = len(records)
+		return nil, nil, d
+	}
+	j.end, j.torn = int64(at), len(b)-at
 	if at < len(b) {
 		if err := errors.Join(f.Truncate(j.end), f.Sync()); err != nil {
 			return nil, nil, err
@@ -85,30 +89,31 @@ func Open(path string) (j *Journal, records [][]byte, err error) {
 	return j, records, nil
 }
 
-// parse reads one record. Not ok with n = 0: it is torn, or its length is. Not ok with n > 0: it is damaged, and something
-// follows it.
-func parse(b []byte) (rec []byte, n int, ok bool) {
+// parse reads one record and returns how long it is in the file; 0: no whole one begins here.
+func parse(b []byte) (rec []byte, n int) {
 	if len(b) < 8 {
-		return nil, 0, false
+		return nil, 0
 	}
 	size := int(binary.LittleEndian.Uint32(b))
 	if size > maxRecord || len(b) < 8+size {
-		return nil, 0, false
+		return nil, 0
 	}
 	rec = b[8 : 8+size]
-	if crc32.Update(crc32.Checksum(b[:4], table), table, rec) != binary.LittleEndian.Uint32(b[4:]) {
-		if len(b) > 8+size {
-			return nil, 8 + size, false
-		}
-		return nil, 0, false
+	if sum(b[:4], rec) != binary.LittleEndian.Uint32(b[4:]) {
+		return nil, 0
 	}
-	return rec, 8 + size, true
+	return rec, 8 + size
+}
+
+// sum is the checksum of a record: of its length and its bytes.
+func sum(length, rec []byte) uint32 {
+	return crc32.Update(crc32.Checksum(length, table), table, rec)
 }
 
 func frame(rec []byte) []byte {
 	b := make([]byte, 8, 8+len(rec))
 	binary.LittleEndian.PutUint32(b, uint32(len(rec)))
-	binary.LittleEndian.PutUint32(b[4:], crc32.Update(crc32.Checksum(b[:4], table), table, rec))
+	binary.LittleEndian.PutUint32(b[4:], sum(b[:4], rec))
 	return append(b, rec...)
 }
 
