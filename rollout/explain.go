@@ -123,7 +123,7 @@ func (s *stepper) explainOpen(op *fleet.Operation, waits func(fleet.OperationID)
 	if op.Word == fleet.WordCancel && op.Phase.BeforeReboot() {
 		return Reason{Why: "it is being called off: " + op.WordWhy}
 	}
-	if u := s.v.Host(op.Host).Unheard; !u.IsZero() && !s.rebooting(op) {
+	if u := s.v.Unheard(op.Host); !u.IsZero() && !s.rebooting(op) {
 		return Reason{
 			Why:  fmt.Sprintf("silent since %s, in phase %s", u.UTC().Format("2006-01-02 15:04:05Z"), op.Phase),
 			Next: fmt.Sprintf("look at the host's console; if it is gone: kernwave host maintenance %s --why …", op.Host),

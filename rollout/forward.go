@@ -34,12 +34,11 @@ func (s *stepper) progress(h PlanHost) (progress, string) {
 // waitedFor says whether an open operation is waited for. It is not when a person has given the host up while it
 // was gone: it may never come back.
 func (s *stepper) waitedFor(op *fleet.Operation) bool {
-	h := s.v.Host(op.Host)
-	if h.Status != fleet.StatusActive {
+	if s.v.Status(op.Host) != fleet.StatusActive {
 		return false
 	}
 	_, skipped := s.r.State.Skipped[op.Host]
-	return !skipped || op.Problem == nil && h.Unheard.IsZero()
+	return !skipped || op.Problem == nil && s.v.Unheard(op.Host).IsZero()
 }
 
 // offered says whether a host without an open operation may be offered one.

@@ -3,6 +3,7 @@ package rollout
 import (
 	"fmt"
 	"math/rand"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,7 +28,14 @@ func sameWithIndex(t *rapid.T, plain Snapshot, x *Index, now time.Time) {
 	if a, b := fmt.Sprintf("%+v", ds), fmt.Sprintf("%+v", fastDs); a != b || !wake.Equal(fastWake) {
 		t.Fatalf("without an index: %s (wake %s)\nwith one:         %s (wake %s)", a, wake, b, fastWake)
 	}
-	if a, b := fmt.Sprintf("%+v", Wishes(plain)), fmt.Sprintf("%+v", Wishes(fast)); a != b {
+	wishes := func(v View) string {
+		var s strings.Builder
+		for _, op := range Wishes(v) {
+			fmt.Fprintf(&s, "%+v\n", *op)
+		}
+		return s.String()
+	}
+	if a, b := wishes(plain), wishes(fast); a != b {
 		t.Fatalf("wishes without an index: %s\nwith one:                %s", a, b)
 	}
 	if a, b := WaitsFor(plain, now), WaitsFor(fast, now); a != b {

@@ -96,8 +96,11 @@ type View interface {
 	Stopped() string
 	// Operations are this rollout's on one host, oldest first. At most the last one has not ended.
 	Operations(fleet.HostID) []fleet.Operation
-	// Host is what is known of a host now.
+	// Host is what is known of a host now. Status and Unheard are those of its fields, which Step asks of every open
+	// operation each time.
 	Host(fleet.HostID) HostNow
+	Status(fleet.HostID) fleet.Status
+	Unheard(fleet.HostID) time.Time
 	// Approved says on which evidence the kernel is approved for a type now.
 	Approved(fleet.HostTypeID) (evidence string, ok bool)
 }
@@ -135,4 +138,6 @@ func (s Snapshot) Rollout() *Rollout                           { return s.R }
 func (s Snapshot) Stopped() string                             { return s.Stop }
 func (s Snapshot) Operations(h fleet.HostID) []fleet.Operation { return s.Ops[h] }
 func (s Snapshot) Host(h fleet.HostID) HostNow                 { return s.Hosts[h] }
+func (s Snapshot) Status(h fleet.HostID) fleet.Status          { return s.Hosts[h].Status }
+func (s Snapshot) Unheard(h fleet.HostID) time.Time            { return s.Hosts[h].Unheard }
 func (s Snapshot) Approved(t fleet.HostTypeID) (string, bool)  { e, ok := s.Approvals[t]; return e, ok }

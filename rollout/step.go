@@ -89,9 +89,7 @@ func (s *stepper) watch() {
 		}
 		if p, lost := s.lost(op); lost {
 			s.decide(Lose{Operation: op.ID, Host: h.ID, Problem: p})
-			lost := *op
-			lost.Problem = &p
-			op = &lost
+			op = withProblem(*op, p)
 		}
 		s.settle(h, op)
 	}
@@ -106,12 +104,17 @@ func (s *stepper) watch() {
 	}
 }
 
+func withProblem(op fleet.Operation, p fleet.Problem) *fleet.Operation {
+	op.Problem = &p
+	return &op
+}
+
 // lost says whether the host of op has been gone for too long in a phase in which it is out of service.
 func (s *stepper) lost(op *fleet.Operation) (fleet.Problem, bool) {
 	if op.Phase.Ended() || op.Problem != nil || op.ConfirmedAt.IsZero() {
 		return fleet.Problem{}, false
 	}
-	unheard := s.v.Host(op.Host).Unheard
+	unheard := s.v.Unheard(op.Host)
 	if unheard.IsZero() {
 		return fleet.Problem{}, false
 	}
@@ -215,8 +218,8 @@ func (s *stepper) leftOut(op *fleet.Operation) string {
 	if why, ok := s.r.State.Skipped[op.Host]; ok {
 		return "the host is skipped: " + why
 	}
-	if h := s.v.Host(op.Host); h.Status != fleet.StatusActive {
-		return "the host is in " + string(h.Status)
+	if status := s.v.Status(op.Host); status != fleet.StatusActive {
+		return "the host is in " + string(status)
 	}
 	if h, ok := s.find(op.Host); ok {
 		if why, ok := s.r.State.LeftOut[h.Type]; ok {

@@ -65,7 +65,7 @@ func (c *counts) needs(who, why string) {
 // working counts a host with an open operation. One that is silent, and was not told to reboot just now, may never
 // come back.
 func (s *stepper) working(c *counts, op *fleet.Operation) {
-	if s.v.Host(op.Host).Unheard.IsZero() || s.rebooting(op) && op.Problem == nil {
+	if s.v.Unheard(op.Host).IsZero() || s.rebooting(op) && op.Problem == nil {
 		if op.Phase == fleet.PhasePrepared && op.Word == fleet.WordNone {
 			c.ready = append(c.ready, string(op.Host))
 		} else {

@@ -7,16 +7,17 @@ import (
 )
 
 // Wishes are the operations that wish to leave service now, in plan order: prepared, or already holding a grant
-// and not yet rebooted. A halted or aborted rollout wishes nothing. The arbiter decides who may.
-func Wishes(v View) []fleet.Operation {
+// and not yet rebooted. They are the view's: nobody may change them. A halted or aborted rollout wishes nothing. The
+// arbiter decides who may.
+func Wishes(v View) []*fleet.Operation {
 	s := newStepper(v)
 	if s.halted() {
 		return nil
 	}
-	var ws []fleet.Operation
+	var ws []*fleet.Operation
 	for h := range s.openHosts() {
 		if op, ok := s.open(h.ID); ok && s.wishes(op) {
-			ws = append(ws, *op)
+			ws = append(ws, op)
 		}
 	}
 	return ws

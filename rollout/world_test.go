@@ -271,7 +271,7 @@ func (w *world) advance(h fleet.HostID) {
 }
 
 func (w *world) wishes(id fleet.OperationID) bool {
-	return slices.ContainsFunc(Wishes(w.snap), func(o fleet.Operation) bool { return o.ID == id })
+	return slices.ContainsFunc(Wishes(w.snap), func(o *fleet.Operation) bool { return o.ID == id })
 }
 
 // TestEveryOrderOfEvents draws actions of agents, hosts, people and time in any order, and checks the promises after

@@ -175,6 +175,20 @@ func (o *openRollout) Approved(t fleet.HostTypeID) (string, bool) {
 	return e, ok
 }
 
+func (o *openRollout) Status(id fleet.HostID) fleet.Status {
+	if h := o.w.host(id); h != nil {
+		return h.Status
+	}
+	return fleet.StatusRetired
+}
+
+func (o *openRollout) Unheard(id fleet.HostID) time.Time {
+	if o.w.host(id) == nil {
+		return time.Time{}
+	}
+	return o.w.c.unheard(id, o.w.now)
+}
+
 func (o *openRollout) Host(id fleet.HostID) rollout.HostNow {
 	h := o.w.host(id)
 	if h == nil {
