@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -70,7 +69,7 @@ func (c *commands) set(ctx context.Context, call *cache.Call) (cache.Value, erro
 	for _, replicas := range []bool{true, false} { // a replica is the canary
 		for _, n := range view.Nodes {
 			if (n.Role == upstream.Replica) == replicas {
-				old, _, err := fleetNode{c.fleet, n.Cluster, n.Addr, n}.Get(ctx, name)
+				old, _, err := fleetNode{c.fleet, n.Cluster, n.Addr}.Get(ctx, name)
 				if err != nil {
 					return cache.Value{}, nodeError(&Part{Addr: n.Addr}, err)
 				}
@@ -178,115 +177,4 @@ func reply(l Lease) cache.Value {
 	}
 	return cache.Dict("lease", cache.String(l.ID), "state", cache.String(state), "param", cache.String(l.Param), "value", cache.String(l.Value), "by", cache.String(l.By), "reason", cache.String(l.Reason),
 		"deadline", cache.String(l.Deadline.Wall.Format(time.RFC3339)), "held_by", cache.String(held), "nodes", rows)
-}
-
-// FleetNodes are the servers of a fleet, as a Keeper needs them.
-func FleetNodes(f *upstream.Fleet) Nodes { return fleetNodes{f} }
-
-type fleetNodes struct{ fleet *upstream.Fleet }
-
-func (f fleetNodes) Node(cluster, addr string) Node { return fleetNode{f.fleet, cluster, addr, nil} }
-
-type fleetNode struct {
-	fleet         *upstream.Fleet
-	cluster, addr string
-	known         *upstream.Node
-}
-
-// conn looks the node up, in whatever role it is now, and connects with the credential for writes.
-func (n fleetNode) conn(ctx context.Context) (*upstream.Conn, error) {
-	if n.known == nil {
-		sel, err := cache.ParseSelect("cluster:" + n.cluster)
-		if err != nil {
-			return nil, err
-		}
-		view, err := n.fleet.Look(ctx, sel)
-		if err != nil {
-			return nil, err
-		}
-		for _, x := range view.Nodes {
-			if x.Addr == n.addr {
-				n.known = x
-			}
-		}
-		if n.known == nil {
-			return nil, fmt.Errorf("%s is not in cluster %s any more", n.addr, n.cluster)
-		}
-	}
-	return n.known.DialWrite(ctx)
-}
-
-func (n fleetNode) Get(ctx context.Context, param string) (value, runID string, err error) {
-	c, err := n.conn(ctx)
-	if err != nil {
-		return "", "", err
-	}
-	defer func() { _ = c.Close() }()
-	value, runID, _, err = n.look(ctx, c, param)
-	return value, runID, err
-}
-
-// look asks for the setting, the run id, and how often settings have been set.
-func (n fleetNode) look(ctx context.Context, c *upstream.Conn, param string) (value, runID string, sets int, err error) {
-	vs, err := c.Pipe(ctx, []string{"CONFIG", "GET", param}, []string{"INFO", "server"}, []string{"INFO", "commandstats"})
-	if err != nil {
-		return "", "", 0, err
-	}
-	for _, v := range vs {
-		if v.Kind == cache.Err {
-			return "", "", 0, fmt.Errorf("%s answered %s", n.addr, v.Str)
-		}
-	}
-	if len(vs[0].Items) != 2 {
-		return "", "", 0, cache.Errorf(cache.CodeUnsupported, "CACHE.CAPS shows what each node can", "%s has no setting %s", n.addr, param)
-	}
-	return vs[0].Items[1].Str, infoField(vs[1].Str, "run_id:"), calls(vs[2].Str), nil
-}
-
-func infoField(info, key string) string {
-	for line := range strings.SplitSeq(info, "\n") {
-		if v, ok := strings.CutPrefix(strings.TrimSpace(line), key); ok {
-			return v
-		}
-	}
-	return ""
-}
-
-// calls is how often CONFIG SET was called, asked after a CONFIG GET. -1: the server, older than 7.0, does not count by
-// subcommand.
-func calls(stats string) int {
-	if infoField(stats, "cmdstat_config|get:") == "" {
-		return -1
-	}
-	n, _, _ := strings.Cut(infoField(stats, "cmdstat_config|set:calls="), ",")
-	i, err := strconv.Atoi(n)
-	if err != nil {
-		return 0 // not yet
-	}
-	return i
-}
-
-func (n fleetNode) Swap(ctx context.Context, param, from, to string) (s Swapped, err error) {
-	c, err := n.conn(ctx)
-	if err != nil {
-		return s, err
-	}
-	defer func() { _ = c.Close() }()
-	var before, after int
-	if s.Found, s.RunID, before, err = n.look(ctx, c, param); err != nil || !same(s.Found, from) {
-		return s, err
-	}
-	v, err := c.Do(ctx, "CONFIG", "SET", param, to)
-	if err != nil {
-		return s, err
-	}
-	if v.Kind == cache.Err {
-		return s, cache.Errorf(cache.CodeErr, "", "%s answered %s", n.addr, v.Str)
-	}
-	s.Done = true
-	if s.Now, _, after, err = n.look(ctx, c, param); err != nil {
-		return s, err
-	}
-	s.Raced = before >= 0 && after-before > 1
-	return s, nil
 }

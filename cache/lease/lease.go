@@ -9,8 +9,11 @@
 // The journal of the gateway alone holds the lease: while no gateway is there, nothing is taken back. A server that is
 // restarted takes it back by itself, because the gateway never writes a server's configuration file.
 //
-// Redis has no "set if it is still": between looking and setting lies one round trip. A change by someone else within it
-// is overwritten. The servers' own count of CONFIG SET shows that there was one, and it is reported as a conflict.
+// Redis has no "set if it is still". So the change asks, in one transaction, what it overwrites: if that is what someone
+// else set after the gateway had looked, it is put back at once and reported as a conflict. What becomes of a change whose
+// answer never came is made certain before anything else is done: its connection is killed on the server. Where that is
+// not allowed, it is watched for some seconds. If the gateway was killed between a change and its answer, the server's
+// own count of CONFIG SET says whether someone else's value may have been overwritten, and that is reported, too.
 package lease
 
 import (
@@ -31,9 +34,24 @@ import (
 type Node interface {
 	// Get returns a setting and the server's run id, which changes when it is restarted.
 	Get(ctx context.Context, param string) (value, runID string, err error)
-	// Swap changes a setting at run time, not in the server's file, if it is from; else it changes nothing. The value and
-	// the run id are those before.
-	Swap(ctx context.Context, param, from, to string) (Swapped, error)
+	// Swap changes a setting at run time, not in the server's file, if it is c.From; else it changes nothing. Before it
+	// sends the change it calls intend, whose error ends it with nothing changed.
+	Swap(ctx context.Context, c Change, intend func(Attempt) error) (Swapped, error)
+}
+
+// Change is what Swap is to do.
+type Change struct {
+	Param, From, To string
+	// Prior is an attempt whose end is not known: Swap sees to it first that it cannot arrive any more.
+	Prior Attempt
+}
+
+// Attempt is what is known of a change that is about to be sent. The zero value: none is.
+type Attempt struct {
+	RunID  string `json:"run_id"`
+	Client int64  `json:"client"` // the id of its connection in the server
+	Sets   int    `json:"sets"`   // how often settings had been set in that server before; -1: it does not count
+	Back   bool   `json:"back"`   // it was to take the change back
 }
 
 // Swapped is what Swap did.
@@ -41,8 +59,11 @@ type Swapped struct {
 	Done  bool
 	Found string // the value before
 	RunID string
-	Now   string // the value after, read back
-	Raced bool   // someone else set something within the same instant, and it may have been overwritten
+	Now   string // the value after, read back in the same transaction
+	// Raced says that someone else had set Found after Swap had looked. It was overwritten, and has been put back.
+	Raced bool
+	Sure  bool // Prior cannot arrive any more
+	Sets  int  // how often settings were set in the server since Prior looked; -1: unknown
 }
 
 // Nodes finds a server by its cluster and address.
@@ -72,6 +93,11 @@ type Part struct {
 	State   string `json:"state"`
 	Found   string `json:"found,omitempty"` // what was there instead, of a conflict or restart
 	Err     string `json:"-"`               // why it could not be taken back yet
+	// Attempt is the last change that was sent, while its end is not known.
+	Attempt Attempt `json:"attempt,omitzero"`
+	// Doubt says that someone else set something just when a change was cut off, which may have overwritten it.
+	Doubt bool `json:"doubt,omitzero"`
+	busy  bool // being changed right now
 	// since is when an intended change was first looked for and not found.
 	since time.Time
 }
@@ -97,6 +123,9 @@ func (l *Lease) Open() bool {
 	return slices.ContainsFunc(l.Parts, func(p Part) bool { return open(p.State) })
 }
 
+// busy says whether a part of it is being changed right now.
+func (l *Lease) busy() bool { return slices.ContainsFunc(l.Parts, func(p Part) bool { return p.busy }) }
+
 // record is one line of the journal: a whole lease as it stands from then on. The last one of an id counts.
 type record struct {
 	V     int   `json:"v"`
@@ -110,7 +139,7 @@ type Keeper struct {
 	log     cache.Log
 	clock   Clock
 
-	mu     sync.Mutex // held while leases change, and while nodes are asked for it: one step at a time
+	mu     sync.Mutex // held while leases change, not while nodes are asked; who asks has the part busy
 	leases map[string]*Lease
 	ended  []*Lease // the newest that are over, oldest first
 	wake   chan struct{}
@@ -165,7 +194,15 @@ func (k *Keeper) end(l *Lease) {
 	k.ended = k.ended[max(0, len(k.ended)-maxEnded):]
 }
 
-// write puts the lease as it is into the journal.
+// change changes a lease and writes it down.
+func (k *Keeper) change(l *Lease, f func()) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	f()
+	return k.write(l)
+}
+
+// write puts the lease as it is into the journal. mu is held.
 func (k *Keeper) write(l *Lease) error {
 	b, err := json.Marshal(record{1, *l})
 	if err == nil {
@@ -177,232 +214,22 @@ func (k *Keeper) write(l *Lease) error {
 	return nil
 }
 
-// Take makes the change on every node of l.Parts, in order, and holds it until l.Deadline. l's id, beginning and states
-// are filled in. Where one node fails, what was changed is taken back at once, and the error says why.
-func (k *Keeper) Take(ctx context.Context, l Lease) (Lease, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	l.ID, l.Begun, l.Held = cache.NewID("l"), k.clock.Now().UTC(), false
-	l.Parts = slices.Clone(l.Parts)
-	for _, o := range k.leases {
-		for _, p := range o.Parts {
-			if o.Param == l.Param && open(p.State) && slices.ContainsFunc(l.Parts, func(q Part) bool { return q.Cluster == p.Cluster && q.Addr == p.Addr }) {
-				return l, cache.Errorf(cache.CodeBusy, "CACHE.CONFIG TEMP REVERT "+o.ID+", or wait until its deadline", "%s holds %s on %s until %s", o.ID, l.Param, p.Addr, o.Deadline.Wall.Format(time.RFC3339))
-			}
-		}
-	}
-	for i := range l.Parts {
-		l.Parts[i].State = Unchanged
-	}
-	held := &l
-	k.leases[l.ID] = held
-	err := k.apply(ctx, held)
-	if err == nil {
-		held.Held = true
-		if err = k.write(held); err != nil {
-			held.Held = false
-		}
-	}
-	if err != nil {
-		// Whoever asked may be gone; what was changed must not stay.
-		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		k.revert(rctx, held)
-		return clone(held), err
-	}
-	k.poke()
-	return clone(held), nil
-}
-
-// canaryWithin is how long the first node may take to answer after the change: connecting, logging in and two questions.
-const canaryWithin = 500 * time.Millisecond
-
-// apply sets the value on each node.
-func (k *Keeper) apply(ctx context.Context, l *Lease) error {
-	for i := range l.Parts {
-		p := &l.Parts[i]
-		n := k.nodes.Node(p.Cluster, p.Addr)
-		old, run, err := n.Get(ctx, l.Param)
-		if err != nil {
-			return nodeError(p, err)
-		}
-		if p.Old != "" && !same(p.Old, old) {
-			return cache.Errorf(cache.CodeStale, "look with CACHE.CONFIG DIFF and ask again", "%s: %s is %s now, and was %s when the change was approved", p.Addr, l.Param, old, p.Old)
-		}
-		p.Old, p.RunID = old, run
-		if same(old, l.Value) {
-			continue // nothing to change, and nothing to take back
-		}
-		p.State = Intended
-		if err := k.write(l); err != nil {
-			p.State = Unchanged
-			return err
-		}
-		did, err := n.Swap(ctx, l.Param, old, l.Value)
-		switch {
-		case err != nil:
-			if _, refused := errors.AsType[*cache.Error](err); refused {
-				p.State = Unchanged
-				err = errors.Join(err, k.write(l))
-			}
-			return nodeError(p, err) // else it may have been set, or still be: revert looks
-		case !did.Done:
-			p.State = Unchanged
-			if err := k.write(l); err != nil {
-				return err
-			}
-			return cache.Errorf(cache.CodeConflict, "look with CACHE.CONFIG DIFF and ask again", "%s: someone else changes %s: it was %s and is %s", p.Addr, l.Param, old, did.Found)
-		case did.Raced || !same(did.Now, l.Value):
-			k.raced(l, p)
-			return cache.Errorf(cache.CodeConflict, "see who else changes it, with CACHE.AUDIT and on the node", "%s: someone else set something at the same moment; %s is %s again", p.Addr, l.Param, old)
-		}
-		p.State = Applied
-		if err := k.write(l); err != nil {
-			return err
-		}
-		if i == 0 && len(l.Parts) > 1 { // the first one is the canary
-			began := time.Now()
-			if _, _, err := n.Get(ctx, l.Param); err != nil {
-				return nodeError(p, err)
-			}
-			if took := time.Since(began); took > canaryWithin {
-				return cache.Errorf(cache.CodeGuard, "look at the node; nothing of the change stays", "%s took %s to answer after the change", p.Addr, took.Round(time.Millisecond))
-			}
-		}
-		k.event(l, "config.changed", p, fmt.Sprintf("%s is %s until %s, and was %s", l.Param, l.Value, l.Deadline.Wall.Format(time.RFC3339), p.Old))
-	}
-	return nil
-}
-
-func nodeError(p *Part, err error) error {
-	if e, ok := errors.AsType[*cache.Error](err); ok {
-		return e
-	}
-	return cache.Errorf(cache.CodeUnreachable, "see CACHE.NODES; nothing of the change stays", "%s: %v", p.Addr, err)
-}
-
-// settle is for how long a change that was cut off, and is not there, is still looked for. What a killed gateway sent last
-// may wait in a socket of a busy server, or on its way, and be carried out after the next gateway has looked.
-const settle = 5 * time.Second
-
-// settling says whether p, an intended change that was not found, must be looked for again.
-func (k *Keeper) settling(l *Lease, p *Part, found string) bool {
-	if p.State != Intended {
-		return false
-	}
-	now := k.clock.Now()
-	if p.since.IsZero() {
-		p.since = now
-	}
-	if found != "" && found != p.Found {
-		p.Found = found // what someone else has set: to be put back, should the late change overwrite it
-		_ = k.write(l)  // it fails again, and is said, when the lease ends
-	}
-	p.Err = "the change was cut off; it is watched for until it cannot arrive any more"
-	return now.Sub(p.since) < settle
-}
-
-// revert takes back what it can of l. What it cannot reach stays open, with the reason. mu is held.
-func (k *Keeper) revert(ctx context.Context, l *Lease) {
-	for i := range l.Parts {
-		p := &l.Parts[i]
-		if !open(p.State) {
-			continue
-		}
-		state, found, sure, err := k.back(ctx, l, p)
-		if err != nil {
-			p.Err = err.Error()
-			continue
-		}
-		if !sure && k.settling(l, p, found) {
-			continue
-		}
-		was, wasFound := p.State, p.Found
-		p.State, p.Found, p.Err = state, found, ""
-		if err := k.write(l); err != nil { // it is done, and will be found done again
-			p.State, p.Found, p.Err = was, wasFound, err.Error()
-			continue
-		}
-		switch state {
-		case Conflicted:
-			k.event(l, "config.conflict", p, fmt.Sprintf("%s is %s: someone else changed it from %s, which was set for a while; it is left alone, and was %s before", l.Param, found, l.Value, p.Old))
-		case Restarted:
-			k.event(l, "config.reverted", p, fmt.Sprintf("the server was restarted: %s is %s, as its file says", l.Param, found))
-		case Reverted:
-			k.event(l, "config.reverted", p, fmt.Sprintf("%s is %s again", l.Param, p.Old))
-		}
-	}
-	if !l.Open() {
-		delete(k.leases, l.ID)
-		k.end(l)
-	}
-}
-
-// raced reports that someone else set something within the same instant as the gateway did.
-func (k *Keeper) raced(l *Lease, p *Part) {
-	k.event(l, "config.conflict", p, fmt.Sprintf("someone else set something while %s was set; if it was %s, theirs was overwritten", l.Param, l.Param))
-}
-
-// back takes one node's value back, if it still is the one that was set. sure: the change can not arrive later any more.
-func (k *Keeper) back(ctx context.Context, l *Lease, p *Part) (state, found string, sure bool, err error) {
-	to := p.Old
-	if p.Found != "" { // a change that was cut off may have arrived late, over someone else's
-		to = p.Found
-	}
-	did, err := k.nodes.Node(p.Cluster, p.Addr).Swap(ctx, l.Param, l.Value, to)
-	sure = did.Done || did.RunID != p.RunID
-	switch {
-	case err != nil:
-		return "", "", false, err
-	case did.Raced:
-		k.raced(l, p)
-		return Conflicted, did.Now, sure, nil
-	case did.Done && (p.Found != "" || !same(did.Now, p.Old)):
-		return Conflicted, did.Now, sure, nil
-	case did.Done:
-		return Reverted, "", sure, nil
-	case same(did.Found, p.Old) && p.State == Intended:
-		return Unchanged, "", sure, nil
-	case same(did.Found, p.Old):
-		return Reverted, "", sure, nil
-	case did.RunID != p.RunID:
-		return Restarted, did.Found, sure, nil
-	}
-	return Conflicted, did.Found, sure, nil
-}
-
-// Revert takes a lease back before its deadline.
-func (k *Keeper) Revert(ctx context.Context, id string) (Lease, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	l := k.leases[id]
-	if l == nil {
-		return Lease{}, k.unknown(id)
-	}
-	l.Held = false // should it not be reached now, it is tried again from now on
-	if err := k.write(l); err != nil {
-		return clone(l), err
-	}
-	k.revert(ctx, l)
-	return clone(l), nil
-}
-
 // Extend moves the deadline of a lease that is held.
 func (k *Keeper) Extend(id string, deadline Moment, approval string) (Lease, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	l := k.leases[id]
-	if l == nil || !l.Held {
+	if l == nil || !l.Held || l.busy() {
 		return Lease{}, k.unknown(id)
 	}
-	next := clone(l)
-	next.Deadline, next.Approval = deadline, approval
-	if err := k.write(&next); err != nil {
+	was, by := l.Deadline, l.Approval
+	l.Deadline, l.Approval = deadline, approval
+	if err := k.write(l); err != nil {
+		l.Deadline, l.Approval = was, by
 		return clone(l), err
 	}
-	k.leases[id] = &next
-	k.event(&next, "config.extended", nil, fmt.Sprintf("%s stays %s until %s", l.Param, l.Value, deadline.Wall.Format(time.RFC3339)))
-	return clone(&next), nil
+	k.event(l, "config.extended", nil, fmt.Sprintf("%s stays %s until %s", l.Param, l.Value, deadline.Wall.Format(time.RFC3339)))
+	return clone(l), nil
 }
 
 func (k *Keeper) unknown(id string) error {
@@ -443,53 +270,6 @@ func clone(l *Lease) Lease {
 	c := *l
 	c.Parts = slices.Clone(l.Parts)
 	return c
-}
-
-// every is how often deadlines are looked at: well within the second that a revert may be late.
-const every = 200 * time.Millisecond
-
-// Run takes leases back when they are due, until ctx ends. A node that cannot be reached is tried again.
-func (k *Keeper) Run(ctx context.Context) {
-	t := time.NewTicker(every)
-	defer t.Stop()
-	for {
-		k.Due(ctx)
-		select {
-		case <-t.C:
-		case <-k.wake:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func (k *Keeper) poke() {
-	select {
-	case k.wake <- struct{}{}:
-	default:
-	}
-}
-
-// Due takes back what is due now.
-func (k *Keeper) Due(ctx context.Context) {
-	k.mu.Lock()
-	var due []string
-	for id, l := range k.leases {
-		if !l.Held || k.clock.past(l.Deadline) {
-			due = append(due, id)
-		}
-	}
-	k.mu.Unlock()
-	slices.Sort(due)
-	for _, id := range due { // the lock is given up in between: a node that hangs holds nobody up for long
-		k.mu.Lock()
-		if l := k.leases[id]; l != nil && ctx.Err() == nil && (!l.Held || k.clock.past(l.Deadline)) {
-			one, cancel := context.WithTimeout(ctx, 2*time.Second)
-			k.revert(one, l)
-			cancel()
-		}
-		k.mu.Unlock()
-	}
 }
 
 // event puts a change on record. The change has been made: a record that fails must not undo it, and the journal has it.

@@ -178,6 +178,17 @@ func (f *Fleet) Look(ctx context.Context, sel cache.Select) (*View, error) {
 	return v, nil
 }
 
+// At returns the server at an address without looking at it: who it is and in which role is not known, and that others of
+// its cluster do not answer holds nobody up.
+func (f *Fleet) At(name, addr string) (*Node, error) {
+	i := slices.IndexFunc(f.clusters, func(x *cluster) bool { return x.cfg.Name == name })
+	if i < 0 {
+		return nil, cache.Errorf(cache.CodeErr, "use one of "+strings.Join(f.Clusters(), ", "), "no cluster is called %s", name)
+	}
+	c := f.clusters[i]
+	return &Node{Target: cache.Target{Cluster: name, Addr: addr}, LagBytes: -1, pool: c.pool(addr, c.read), cluster: c}, nil
+}
+
 // epoch is a hash of who is there in which role.
 func epoch(nodes []*Node) string {
 	h := sha256.New()
