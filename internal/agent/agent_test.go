@@ -219,7 +219,12 @@ func TestNoReboot(t *testing.T) {
 		}, func(w *world) {
 			w.untilPhase(fleet.PhaseDrained, soonEnough)
 			time.Sleep(time.Minute)
-			w.set(func(w *world) { w.grants = false })
+			w.set(func(w *world) {
+				w.grants = false
+				if w.left == 0 {
+					w.promiseBroken("the host stays connected to the older control plane")
+				}
+			})
 		}, fleet.PhaseCancelled, fleet.CauseGrant, ""},
 		{"the answer comes too late", func(w *world) { w.slow = 6 * time.Second }, func(w *world) {
 			w.untilPhase(fleet.PhaseDrained, soonEnough)
@@ -399,6 +404,12 @@ func TestOlderControlPlaneIsRefused(t *testing.T) {
 			if r := w.last(); r.Operation != nil {
 				t.Fatalf("%+v was obeyed", from)
 			}
+			w.set(func(w *world) {
+				if w.left == 0 {
+					t.Errorf("the host stays connected to %+v", from)
+				}
+				w.left = 0
+			})
 		}
 		w.set(func(w *world) { w.from = fleet.Incarnation{Incarnation: 2, Term: 6, Instance: "b"} })
 		w.untilPhase(fleet.PhaseCommitted, soonEnough)

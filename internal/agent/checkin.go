@@ -129,6 +129,7 @@ func (a *Agent) startCheckIn(ctx context.Context) {
 			}
 			if err == nil && !a.obeys(d.From) {
 				err = errRefusedAnswer
+				a.ctl.Reconnect()
 			}
 			if err != nil {
 				a.checkInFailed(ctx, err)

@@ -14,6 +14,9 @@ type Controller interface {
 	CheckIn(ctx context.Context, r fleet.Report) (fleet.Desired, error)
 	// ConfirmReboot asks the last-moment question. An error means that there is no answer.
 	ConfirmReboot(ctx context.Context, id fleet.OperationID, grant fleet.GrantID) (fleet.Confirmation, error)
+	// Reconnect leaves whoever gave the last answer: the next question finds its way anew. Behind one address there may
+	// be a newer control plane and an older one that is still running, and a connection to that one would last for ever.
+	Reconnect()
 }
 
 // ErrRefused is returned, wrapped, by a [Fetcher] when asking again cannot help: the content is not what its name

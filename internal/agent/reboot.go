@@ -81,6 +81,7 @@ func (a *Agent) startAsk(ctx context.Context) {
 func (a *Agent) confirmed(id fleet.OperationID, c fleet.Confirmation, asked time.Duration, grant fleet.GrantID) {
 	again := func(err error) { a.applied(doAsk, result{retry: err, after: askEvery}) }
 	if !a.obeys(c.From) {
+		a.ctl.Reconnect()
 		again(errRefusedAnswer)
 		return
 	}

@@ -55,6 +55,7 @@ type world struct {
 	yes      []time.Time // when questions were asked that got a yes which is not used up
 	phases   []fleet.Phase
 	ops      int
+	left     int // how often the host left whoever answered, to connect anew
 	stop     context.CancelFunc
 	ended    chan error
 }
@@ -189,6 +190,8 @@ func (l link) online() bool {
 	_, err := l.r.BootID()
 	return err == nil && l.r.Online()
 }
+
+func (l link) Reconnect() { l.w.set(func(w *world) { w.left++ }) }
 
 // answerName is what the nth answer is called.
 func answerName(n int) string { return fmt.Sprint("answer-", n) }

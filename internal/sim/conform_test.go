@@ -212,6 +212,8 @@ func (l *realLink) ConfirmReboot(context.Context, fleet.OperationID, fleet.Grant
 	return l.s.confirm()
 }
 
+func (l *realLink) Reconnect() {}
+
 type noFetcher struct{}
 
 func (noFetcher) Fetch(_ context.Context, p fleet.Package) (string, error) {

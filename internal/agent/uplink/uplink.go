@@ -146,6 +146,9 @@ func (u *Uplink) Reach(ctx context.Context) error {
 // Close ends the connections that are idle.
 func (u *Uplink) Close() { u.transport.CloseIdleConnections() }
 
+// Reconnect is Close: what is under way goes on, and the next question connects anew.
+func (u *Uplink) Reconnect() { u.transport.CloseIdleConnections() }
+
 // CheckIn says what is and returns what should be. It also keeps the certificate and the clock fresh.
 func (u *Uplink) CheckIn(ctx context.Context, r fleet.Report) (fleet.Desired, error) {
 	if leaf := u.id.Certificate(); leaf != nil && u.clock.Now().After(leaf.NotAfter) {

@@ -288,6 +288,32 @@ func TestEnrolAndCheckIn(t *testing.T) {
 	}
 }
 
+func TestReconnect(t *testing.T) {
+	p := newPlane(t, time.Now())
+	connected := 0
+	h := newHost(t, p, t.TempDir(), time.Now(), func(c *uplink.Config) {
+		c.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			connected++
+			return (&net.Dialer{}).DialContext(ctx, network, addr)
+		}
+	})
+	if err := h.Enrol(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	connected = 0
+	for i, want := range []int{1, 1, 2, 3} {
+		if i > 1 {
+			h.Reconnect()
+		}
+		if _, err := h.CheckIn(t.Context(), fleet.Report{Host: "web-1"}); err != nil {
+			t.Fatal(err)
+		}
+		if connected != want {
+			t.Errorf("check-in %d: connected %d times, expected %d", i, connected, want)
+		}
+	}
+}
+
 func TestWhomIsTrusted(t *testing.T) {
 	for _, c := range []struct {
 		name   string

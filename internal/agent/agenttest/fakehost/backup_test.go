@@ -242,7 +242,8 @@ func TestYesterdaysBackup(t *testing.T) {
 	r.proveBudget(1, large...)
 }
 
-// fork leads each connection to one of two control planes, in turn, and cuts it after a moment: hosts reach both.
+// fork leads each connection to one of two control planes, in turn, and cuts it after a moment: hosts reach both. A host
+// leaves the one that it must not obey by itself.
 type fork struct {
 	ln net.Listener
 
@@ -253,7 +254,7 @@ type fork struct {
 }
 
 // cutAfter makes hosts connect anew often.
-const cutAfter = 700 * time.Millisecond
+const cutAfter = 3 * time.Second
 
 func newFork(t *testing.T, to string) *fork {
 	t.Helper()
