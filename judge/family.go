@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sort"
 	"time"
 )
 
@@ -184,23 +185,33 @@ func (f *Family) needs(s Signal, l CellLook) Needs {
 	if s.Bad == Decrease {
 		margin = -log1p(-min(0.999, s.Margin))
 	}
-	for h := l.Hours; h <= mostHours; h = float64(h * 1.1) {
-		k := sum2(1-wander, (1/h+1/l.before)/(1/l.Hours+1/l.before), wander, 1)
+	need := f.need()
+	// Both are searched on a grid of steps of a tenth, in which more is always better.
+	var hours []float64
+	for h := l.Hours; h > 0 && h <= mostHours; h = float64(h * 1.1) {
+		hours = append(hours, h)
+	}
+	i := sort.Search(len(hours), func(i int) bool {
+		k := sum2(1-wander, (1/hours[i]+1/l.before)/(1/l.Hours+1/l.before), wander, 1)
 		p := l.precision
 		p.se, p.midVar = float64(p.se*math.Sqrt(k)), float64(p.midVar*k)
-		if p.detectable(f.need()) <= margin {
-			out.Hours = h
-			break
-		}
+		return p.detectable(need) <= margin
+	})
+	if i < len(hours) {
+		out.Hours = hours[i]
+	}
+	var hosts []int
+	for n := l.Treated; n <= mostHosts; n += 1 + n/10 {
+		hosts = append(hosts, n)
 	}
 	per := (float64(l.precision.se*l.precision.se) - l.precision.midVar) * float64(l.Treated)
-	for n := l.Treated; n <= mostHosts; n += 1 + n/10 {
+	i = sort.Search(len(hosts), func(i int) bool {
 		p := l.precision
-		p.se, p.treated = math.Sqrt(per/float64(n)+p.midVar), n
-		if p.detectable(f.need()) <= margin {
-			out.Hosts = n
-			break
-		}
+		p.se, p.treated = math.Sqrt(per/float64(hosts[i])+p.midVar), hosts[i]
+		return p.detectable(need) <= margin
+	})
+	if i < len(hosts) {
+		out.Hosts = hosts[i]
 	}
 	return out
 }

@@ -175,7 +175,7 @@ const lostAfter = 15 * time.Minute
 // test fits what was seen and weighs it.
 func (k *cell) test(l *CellLook, level []float64, treated []bool) {
 	m := &reference
-	w := k.weigh(level, treated)
+	w := k.weigh(level, treated, false)
 	if !w.ok[0] {
 		l.WhyNot = "too few hosts show enough"
 		return

@@ -11,6 +11,24 @@ const (
 	ln2Lo = 1.90821492927058770002e-10
 )
 
+// artanh is 1/23, 1/21, … 1/3, and factorials 1/14!, 1/13!, … 1/0!.
+var (
+	artanh = func() (c [11]float64) {
+		for i := range c {
+			c[i] = 1 / float64(23-2*i)
+		}
+		return c
+	}()
+	factorials = func() (c [15]float64) {
+		f := 1.0
+		for i := range c {
+			c[14-i] = 1 / f
+			f *= float64(i + 1)
+		}
+		return c
+	}()
+)
+
 // ln is the natural logarithm of a positive x, by the series of artanh. It is good to about 1e-15.
 func ln(x float64) float64 {
 	if !(x > 0) || math.IsInf(x, 1) {
@@ -24,8 +42,8 @@ func ln(x float64) float64 {
 	s := (m - 1) / (m + 1)
 	z := float64(s * s)
 	sum := 0.0
-	for n := 23.0; n >= 3; n -= 2 {
-		sum = float64((sum + 1/n) * z)
+	for _, c := range artanh {
+		sum = float64((sum + c) * z)
 	}
 	k := float64(e)
 	low := float64(k*ln2Lo) + 2*float64(s*sum)
@@ -45,11 +63,14 @@ func exp(x float64) float64 {
 	k := math.Floor(float64(x*(1/math.Ln2)) + 0.5)
 	r := x - float64(k*ln2Hi)
 	r -= float64(k * ln2Lo)
-	sum := 1.0
-	for n := 14.0; n >= 1; n-- {
-		sum = 1 + float64(r*sum)/n
+	sum := 0.0
+	for _, c := range factorials {
+		sum = c + float64(r*sum)
 	}
-	return math.Ldexp(sum, int(k))
+	if k < -1000 || k > 1000 {
+		return math.Ldexp(sum, int(k))
+	}
+	return sum * math.Float64frombits(uint64(int(k)+1023)<<52)
 }
 
 // log1p is ln(1+x) without loss for small x.

@@ -25,6 +25,7 @@ type shift struct {
 // own is one treated host's value less mid, and how much it varies against a typical one.
 type own struct {
 	y, rel float64
+	inv    float64 // rel to the power of -2
 	host   int
 }
 
@@ -50,12 +51,31 @@ type lookFor struct {
 	worth   float64 // how many controls the prior is worth
 }
 
+// harmless says whether treated hosts lie, on average, on the good side of the middle control or at it: then there is no
+// evidence to speak of (less than what was there before, 1).
+func (in *lookFor) harmless(sign float64) bool {
+	var others []float64
+	sum, n := 0.0, 0.0
+	for i, y := range in.y {
+		switch {
+		case y != y:
+		case in.treated[i]:
+			sum += y
+			n++
+		default:
+			others = append(others, y)
+		}
+	}
+	return n == 0 || len(others) == 0 || float64(sign*(sum/n-median(others))) <= 0
+}
+
 // newShift fits the controls, with a scale of least or more. Not ok: there are too few hosts.
 func newShift(in lookFor, least float64) (shift, bool) {
 	type host struct{ y, q float64 }
 	var cs []host
 	var f shift
 	var ys []float64
+	varied := false // controls are not all taken to vary alike
 	for i, y := range in.y {
 		if y != y {
 			continue
@@ -65,8 +85,9 @@ func newShift(in lookFor, least float64) (shift, bool) {
 			q = max(-mostSpread, min(mostSpread, in.spread[i]))
 		}
 		if in.treated[i] {
-			f.own = append(f.own, own{y, q, i})
+			f.own = append(f.own, own{y: y, rel: q, host: i})
 		} else {
+			varied = varied || q != 0
 			cs = append(cs, host{y, q})
 			ys = append(ys, y)
 		}
@@ -81,27 +102,37 @@ func newShift(in lookFor, least float64) (shift, bool) {
 	}
 	begin := max(least, 1.2*median(ys))
 	best := math.Inf(-1)
-	for _, p := range powers {
-		mid, scale, like := start, begin, 0.0
-		rel := make([]float64, len(cs))
+	tries := powers[:]
+	if !varied {
+		tries = tries[2:3] // they are all alike, and the middle one is preferred
+	}
+	rel := make([]float64, len(cs)) // precision
+	n := float64(len(cs))
+	mid, scale := start, begin
+	for _, p := range tries {
+		logRel := 0.0
 		for i, c := range cs {
-			rel[i] = exp(-p * c.q) // precision
+			rel[i] = 1
+			if p > 0 && varied {
+				rel[i] = exp(-p * c.q)
+			}
+			logRel -= float64(p * c.q)
 		}
 		for range 20 {
+			was, wasMid := scale, mid
+			inv := 1 / float64(scale*scale)
 			var su, sy, sq float64
 			for i, c := range cs {
 				z := c.y - mid
-				u := (tail + 1) / (tail + float64(float64(z*z)*rel[i])/float64(scale*scale))
-				u = float64(u * rel[i])
+				u := (tail + 1) * rel[i] / (tail + float64(float64(float64(z*z)*rel[i])*inv))
 				su += u
 				sy += float64(u * c.y)
 			}
 			mid = sy / su
 			for i, c := range cs {
 				z := float64((c.y-mid)*(c.y-mid)) * rel[i]
-				sq += float64(z * (tail + 1) / (tail + z/float64(scale*scale)))
+				sq += float64(z*(tail+1)) / (tail + float64(z*inv))
 			}
-			n := float64(len(cs))
 			v := float64(sq * n / (n - 1))
 			if in.prior > 0 {
 				v = (v + float64(in.worth*in.prior*in.prior)) / (n + in.worth)
@@ -109,12 +140,17 @@ func newShift(in lookFor, least float64) (shift, bool) {
 				v /= n
 			}
 			scale = max(least, math.Sqrt(v))
+			if near := float64(1e-7 * scale); math.Abs(scale-was) < near && math.Abs(mid-wasMid) < near {
+				break
+			}
 		}
+		var spread logProduct
+		inv := 1 / (tail * float64(scale*scale))
 		for i, c := range cs {
-			z := float64((c.y-mid)*(c.y-mid)) * rel[i] / float64(scale*scale)
-			like += float64(0.5*ln(rel[i])) - float64((tail+1)/2*log1p(z/tail))
+			z := float64((c.y-mid)*(c.y-mid)) * rel[i]
+			spread.times(1 + float64(z*inv))
 		}
-		like -= float64(float64(len(cs)) * ln(scale))
+		like := float64(0.5*logRel) - float64((tail+1)/2*spread.ln()) - float64(n*ln(scale))
 		if in.prior > 0 {
 			d := ln(scale / in.prior)
 			like -= float64(in.worth * d * d)
@@ -136,7 +172,8 @@ func newShift(in lookFor, least float64) (shift, bool) {
 		o := &f.own[i]
 		o.y -= f.mid
 		o.rel = exp(f.power * o.rel / 2)
-		sum += 1 / float64(o.rel*o.rel)
+		o.inv = 1 / float64(o.rel*o.rel)
+		sum += o.inv
 	}
 	f.se = math.Sqrt(float64((tail+3)/(tail+1)*float64(f.scale*f.scale))/sum + f.midVar)
 	return f, true
@@ -147,47 +184,62 @@ func scaleSD(controls int, worth float64) float64 {
 	return math.Sqrt((tail + 3) / (2 * tail) / (float64(max(controls, 2)-1) + worth))
 }
 
-// node is one guess of what the controls leave uncertain.
-type node struct{ mid, scale, logWeight float64 }
+// node is one guess of what the controls leave uncertain: the middle less f.mid, one over tail times the square of the
+// scale, and its weight with what the scale does to the likelihood of all treated hosts, also against the first node's.
+type node struct{ mid, inv, logWeight, weight float64 }
 
-// nodes are five guesses with the right variances.
+// nodes are five guesses with the right variances: the first is the best one, two have another middle, two another scale.
 func (f *shift) nodes() [5]node {
-	m, s := math.Sqrt(3*f.midVar), exp(math.Sqrt(3)*f.scaleSD)
+	m, lg := math.Sqrt(3*f.midVar), float64(math.Sqrt(3)*f.scaleSD)
 	lnSixth, lnThird := -1.791759469228055, -1.0986122886681098
 	n := float64(len(f.own))
 	ls := ln(f.scale)
-	lg := float64(math.Sqrt(3) * f.scaleSD)
-	return [5]node{
-		{0, f.scale, lnThird - float64(n*ls)},
-		{m, f.scale, lnSixth - float64(n*ls)},
-		{-m, f.scale, lnSixth - float64(n*ls)},
-		{0, float64(f.scale * s), lnSixth - float64(n*(ls+lg))},
-		{0, f.scale / s, lnSixth - float64(n*(ls-lg))},
+	out := [5]node{
+		{mid: 0, logWeight: lnThird - float64(n*ls)},
+		{mid: m, logWeight: lnSixth - float64(n*ls)},
+		{mid: -m, logWeight: lnSixth - float64(n*ls)},
+		{mid: 0, logWeight: lnSixth - float64(n*(ls+lg))},
+		{mid: 0, logWeight: lnSixth - float64(n*(ls-lg))},
+	}
+	s := exp(lg)
+	for k, scale := range [...]float64{f.scale, f.scale, f.scale, float64(f.scale * s), f.scale / s} {
+		out[k].inv = 1 / (tail * float64(scale*scale))
+		out[k].weight = exp(out[k].logWeight - out[0].logWeight)
+	}
+	return out
+}
+
+// logProduct is the logarithm of a product of numbers from 1 on, taken once for many of them.
+type logProduct struct {
+	p float64 // less 1 where it is new
+	e int
+}
+
+func (l *logProduct) times(x float64) {
+	l.p = float64((l.p+1)*x) - 1
+	if l.p > 1e200 {
+		f, e := math.Frexp(l.p)
+		l.p, l.e = f-1, l.e+e
 	}
 }
+
+func (l *logProduct) ln() float64 { return ln(l.p+1) + float64(float64(l.e)*math.Ln2) }
 
 // like is the logarithm of the likelihood of the treated hosts' values if they are shifted by x, but for a constant.
 func (f *shift) like(nodes *[5]node, x float64) float64 {
 	var ls [5]float64
+	if sum, ok := f.density(nodes, x); ok {
+		return nodes[0].logWeight + ln(sum)
+	}
 	top := math.Inf(-1)
 	for k, nd := range nodes {
 		by := x + nd.mid
-		inv := 1 / (tail * float64(nd.scale*nd.scale))
-		p, e := 1.0, 0
+		var p logProduct
 		for _, o := range f.own {
-			z := (o.y - by) / o.rel
-			p *= 1 + float64(float64(z*z)*inv)
-			if p > 1e200 {
-				var d int
-				p, d = math.Frexp(p)
-				e += d
-			}
+			z := o.y - by
+			p.times(1 + float64(float64(z*z)*float64(o.inv*nd.inv)))
 		}
-		l := ln(p)
-		if e != 0 {
-			l += float64(float64(e) * math.Ln2)
-		}
-		ls[k] = nd.logWeight - float64((tail+1)/2*l)
+		ls[k] = nd.logWeight - float64((tail+1)/2*p.ln())
 		top = max(top, ls[k])
 	}
 	sum := 0.0
@@ -195,6 +247,35 @@ func (f *shift) like(nodes *[5]node, x float64) float64 {
 		sum += exp(l - top)
 	}
 	return top + ln(sum)
+}
+
+// density is the likelihood of the treated hosts' values if they are shifted by x, against the weight of the first
+// node. Not ok: it is too small for a number.
+func (f *shift) density(nodes *[5]node, x float64) (sum float64, ok bool) {
+	const most = 1e100
+	p0, p1, p2, p3, p4 := 1.0, 1.0, 1.0, 1.0, 1.0
+	shift, tail0, wide, narrow := nodes[1].mid, nodes[0].inv, nodes[3].inv, nodes[4].inv
+	for i := range f.own {
+		o := &f.own[i]
+		z := o.y - x
+		zz := float64(z*z) * o.inv
+		a, b := z-shift, z+shift
+		by := float64(o.inv * tail0)
+		p0 *= 1 + float64(zz*tail0)
+		p1 *= 1 + float64(float64(a*a)*by)
+		p2 *= 1 + float64(float64(b*b)*by)
+		p3 *= 1 + float64(zz*wide)
+		p4 *= 1 + float64(zz*narrow)
+		if !(p4 < most && p1 < most && p2 < most) { // p4 is the largest of the three around z
+			return 0, false
+		}
+	}
+	sum = 1 / (float64(p0*p0) * math.Sqrt(p0)) // to the power of (tail+1)/2
+	sum += nodes[1].weight / (float64(p1*p1) * math.Sqrt(p1))
+	sum += nodes[2].weight / (float64(p2*p2) * math.Sqrt(p2))
+	sum += nodes[3].weight / (float64(p3*p3) * math.Sqrt(p3))
+	sum += nodes[4].weight / (float64(p4*p4) * math.Sqrt(p4))
+	return sum, true
 }
 
 // The shifts that evidence is averaged over, in standard errors: from leastShift on, each stepShift times the one
@@ -206,7 +287,7 @@ const (
 	typicalShift = 4.0
 )
 
-var shifts = func() (s struct{ at, weight [countShifts]float64 }) {
+var shifts = func() (s struct{ at, weight, ln [countShifts]float64 }) {
 	x, sum := leastShift, 0.0
 	for i := range countShifts {
 		r := x / typicalShift
@@ -215,7 +296,8 @@ var shifts = func() (s struct{ at, weight [countShifts]float64 }) {
 		x = float64(x * stepShift)
 	}
 	for i := range s.weight {
-		s.weight[i] = s.weight[i] / sum
+		s.weight[i] /= sum
+		s.ln[i] = ln(s.weight[i])
 	}
 	return s
 }()
@@ -226,17 +308,27 @@ func (f *shift) evidence(nodes *[5]node, sign float64) float64 {
 	for _, o := range f.own {
 		far = max(far, sign*o.y)
 	}
+	n := 0
+	for n < countShifts && !(float64(shifts.at[n]*f.se) > 2*far && n > 8) {
+		n++
+	}
+	if null, ok := f.density(nodes, 0); ok {
+		sum := 0.0
+		for i := 0; ok && i < n; i++ {
+			var d float64
+			d, ok = f.density(nodes, float64(sign*shifts.at[i]*f.se))
+			sum += float64(shifts.weight[i] * d)
+		}
+		if ok {
+			return ln(sum / null)
+		}
+	}
 	null := f.like(nodes, 0)
 	var ls [countShifts]float64
-	n, top := 0, math.Inf(-1)
-	for i, a := range shifts.at {
-		x := float64(a * f.se)
-		if x > 2*far && i > 8 {
-			break
-		}
-		ls[i] = f.like(nodes, sign*x) - null + ln(shifts.weight[i])
+	top := math.Inf(-1)
+	for i := range n {
+		ls[i] = f.like(nodes, float64(sign*shifts.at[i]*f.se)) - null + shifts.ln[i]
 		top = max(top, ls[i])
-		n++
 	}
 	sum := 0.0
 	for _, l := range ls[:n] {
@@ -323,37 +415,29 @@ func (p precision) ofHost() float64 {
 // (tail+1)/2 times the difference of the digamma function at (tail+1)/2 and tail/2.
 const lossPerHost = 0.7
 
-// expected is the evidence to be expected from a shift of x: the likelihood of hosts scattered around it, against
-// that of none under the guess that makes it the likeliest.
-func (p precision) expected(x float64) float64 {
-	n, s := float64(p.treated), p.ofHost()
-	m, g := math.Sqrt(float64(3*p.midVar)), float64(math.Sqrt(3)*p.scaleSD)
-	lnSixth, lnThird := -1.791759469228055, -1.0986122886681098
-	null := func(weight, d, grow float64) float64 {
-		z := d / float64(s*exp(grow))
-		return weight - float64(n*grow) - float64(float64(n*(tail+1)/2)*log1p(float64(z*z)/tail))
-	}
-	worst := max(null(lnThird, x, 0), null(lnSixth, max(0, x-m), 0), null(lnSixth, x, g))
-	return -float64(n*lossPerHost) - worst
-}
-
-// detectable is the smallest shift that would give evidence need with a probability of 80 %. Infinite: there is none
-// below a factor of 1,000.
+// detectable is the smallest shift that would give evidence need with a probability of 80 %: with hosts scattered
+// around it, against the guess of none that makes them the likeliest. Infinite: there is none below a factor of 1,000.
 func (p precision) detectable(need float64) float64 {
 	const most = 6.907755278982137 // ln 1000
-	if p.treated < 1 || !(p.ofHost() > 0) || p.expected(most) < need {
+	n, s := float64(p.treated), p.ofHost()
+	if p.treated < 1 || !(s > 0) {
 		return math.Inf(1)
 	}
-	low, high := 0.0, most
-	for range 40 {
-		x := (low + high) / 2
-		if p.expected(x) < need {
-			low = x
-		} else {
-			high = x
+	m, g := math.Sqrt(float64(3*p.midVar)), float64(math.Sqrt(3)*p.scaleSD)
+	lnSixth, lnThird := -1.791759469228055, -1.0986122886681098
+	// far is how many scales off all hosts must be, for evidence need against a guess of such a weight and scale.
+	far := func(weight, grow float64) float64 {
+		l := (need + weight + float64(n*(lossPerHost-grow))) / float64(n*(tail+1)/2)
+		if l <= 0 {
+			return 0
 		}
+		return float64(s * exp(grow) * math.Sqrt(tail*expm1(l)))
 	}
-	return high + float64(0.84*p.se)
+	x := max(far(lnThird, 0), m+far(lnSixth, 0), far(lnSixth, g))
+	if !(x <= most) {
+		return math.Inf(1)
+	}
+	return x + float64(0.84*p.se)
 }
 
 // spreadOf centres the logarithms of variances. NaN: not known.

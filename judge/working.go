@@ -43,12 +43,12 @@ func (c *Comparison) Working(signal int, at time.Time) Working {
 		}
 		return w
 	}
-	e := k.weigh(k.changes(left))
+	level, treated := k.changes(left)
+	e := k.weigh(level, treated, true)
 	if e.ok[0] {
 		w.Middle, w.Scale, w.Error = expm1(e.fit[0].mid), e.fit[0].scale, e.fit[0].se
 		w.Level, w.Jumps, w.Trend = exp(e.evidence[0]), exp(e.evidence[1]), exp(e.evidence[2])
 	}
-	level, _ := k.changes(left)
 	for i, h := range c.g.Hosts {
 		a := k.after[i]
 		one := HostWorking{ID: h.ID, Treated: h.Treated, Before: k.base.mean[i], After: nan, Expected: nan, Change: nan, Noise: nan, Samples: a.n}
@@ -99,12 +99,15 @@ type weighed struct {
 	evidence [3]float64 // logarithm; less than nothing where there is no fit
 }
 
-// weigh fits what was seen.
-func (k *cell) weigh(level []float64, treated []bool) (w weighed) {
+// weigh fits what was seen. All: also of jumps and trend that show nothing bad, which evidence would hardly be moved by.
+func (k *cell) weigh(level []float64, treated []bool, all bool) (w weighed) {
 	m, n := &reference, len(level)
 	sign := k.sig.Bad.sign()
 	one := func(which int, in lookFor, least, sign float64) {
 		w.evidence[which] = math.Inf(-1)
+		if which > 0 && !all && in.harmless(sign) {
+			return
+		}
 		f, ok := newShift(in, least)
 		if !ok {
 			return
