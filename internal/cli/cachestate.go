@@ -2,20 +2,23 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/kernwave/kernwave/cache"
+	"github.com/kernwave/kernwave/cache/bulk"
 	"github.com/kernwave/kernwave/cache/lease"
 	"github.com/kernwave/kernwave/cache/script"
 	"github.com/kernwave/kernwave/cache/upstream"
 	"github.com/kernwave/kernwave/fleet"
 )
 
-// cacheState is what a gateway keeps on disk: the journal of temporary changes, and operators' own commands.
+// cacheState is what a gateway keeps on disk: the journal of temporary changes, changes of many keys with what they captured,
+// and operators' own commands.
 type cacheState struct {
 	keeper *lease.Keeper
+	bulk   *bulk.Manager
 }
 
 // openState registers the commands that need a folder of the gateway's own. dir empty: they say so.
@@ -39,21 +42,27 @@ func openState(dir string, g *cache.Gateway, fl *upstream.Fleet, approvals *cach
 	if s.keeper, err = lease.Open(filepath.Join(dir, "leases.journal"), lease.FleetNodes(fl), g.Log, lease.Clock{Now: g.Now}); err != nil {
 		return nil, op(err)
 	}
-	for _, c := range lease.Commands(s.keeper, fl, approvals) {
+	if s.bulk, err = bulk.Open(filepath.Join(dir, "bulk"), fl, approvals, g.Log, g.Now); err != nil {
+		s.close()
+		return nil, op(err)
+	}
+	for _, c := range append(lease.Commands(s.keeper, fl, approvals), bulk.Commands(s.bulk)...) {
 		if err := g.Registry.Put(c); err != nil {
-			return nil, errors.Join(err, s.keeper.Close())
+			s.close()
+			return nil, err
 		}
 	}
 	m, err := script.New(script.Config{Dir: filepath.Join(dir, "commands"), Registry: g.Registry, Fleet: fl, Approvals: approvals, Log: g.Log, Now: g.Now})
 	if m == nil {
-		return nil, errors.Join(op(err), s.keeper.Close())
+		s.close()
+		return nil, op(err)
 	}
 	return s, err
 }
 
 // stateCommands are descriptions of the commands that need the folder; called, they say what is missing.
 func stateCommands() []*cache.Command {
-	list := append(lease.Commands(nil, nil, nil), script.Commands()...)
+	list := slices.Concat(lease.Commands(nil, nil, nil), bulk.Commands(nil), script.Commands())
 	for i, c := range list {
 		d := *c
 		d.Run = func(context.Context, *cache.Call) (cache.Value, error) {
@@ -74,5 +83,8 @@ func (s *cacheState) run(ctx context.Context) {
 func (s *cacheState) close() {
 	if s.keeper != nil {
 		_ = s.keeper.Close()
+	}
+	if s.bulk != nil {
+		_ = s.bulk.Close()
 	}
 }

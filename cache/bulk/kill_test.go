@@ -1,0 +1,134 @@
+package bulk
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kernwave/kernwave/cache/cachetest"
+)
+
+var many = flag.Int("bulk.keys", 4000, "how many keys TestKilledAndResumed works on; make bench-cache has 1,000,000")
+
+var (
+	planID = regexp.MustCompile(`"id":"(p-[0-9a-f]+)"`)
+	workID = regexp.MustCompile(`"id":"(b-[0-9a-f]+)"`)
+	keysIn = regexp.MustCompile(`"keys":(\d+)`)
+)
+
+// digest is what the server itself says of all its keys and values.
+func (p place) digest() string {
+	var out []string
+	for _, s := range p.servers {
+		out = append(out, s.Must("DEBUG", "DIGEST").Str)
+	}
+	return strings.Join(out, " ")
+}
+
+// ended sends a call that carries something out, kills the gateway a few times at random instants, lets the next one
+// resume, and returns what the last one says.
+func ended(t *testing.T, rnd *rand.Rand, dir, at, call string, takes time.Duration, alive func(killed int)) (answer string, kills int) {
+	t.Helper()
+	g := startGateway(t, dir, at)
+	defer func() { g.kill() }()
+	dry := g.ask(t, "ada", call+" DRYRUN")
+	m := planID.FindStringSubmatch(dry)
+	if m == nil {
+		t.Fatalf("%s DRYRUN: %s", call, dry)
+	}
+	if got := g.ask(t, "bob", "CACHE.APPROVE "+m[1]); got != `"OK"` {
+		t.Fatalf("the approval: %s", got)
+	}
+	t.Logf("%s: the dry run counts %s keys", call, keysIn.FindStringSubmatch(dry)[1])
+	g.send(t, "ada", call+" APPROVAL "+m[1])
+	for {
+		select {
+		case answer, ok := <-g.lines:
+			if !ok {
+				t.Fatal("the gateway ended by itself")
+			}
+			return answer, kills
+		case <-time.After(time.Duration(rnd.Int64N(int64(takes)))):
+		}
+		if kills == 4 {
+			return g.hear(t), kills
+		}
+		kills++
+		g.kill()
+		alive(kills)
+		g = startGateway(t, dir, at)
+		list := g.ask(t, "ada", "CACHE.BULK LIST")
+		var id string
+		for _, m := range workID.FindAllStringSubmatch(list, -1) {
+			id = m[1] // the newest is last
+		}
+		if !strings.Contains(list, `"id":"`+id+`","state":"interrupted"`) {
+			t.Fatalf("after a kill: %s", list)
+		}
+		g.send(t, "ada", "CACHE.BULK RESUME "+id)
+	}
+}
+
+// TestKilledAndResumed: a gateway that is a process is killed with SIGKILL at random instants while it unlinks, expires and
+// undoes. In the end everything that matches is changed and nothing else ever was, and the undo brings back the same bytes.
+func TestKilledAndResumed(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	all := cachetest.Two(t)
+	p := cluster(t, all[len(all)-1])
+	n := *many
+	p.fill("other:", n/4)
+	outside := p.digest()
+	began := time.Now()
+	keys := p.fill("old:", n)
+	t.Logf("%d keys made in %s", n, time.Since(began).Round(time.Second))
+	whole := p.digest()
+	var some []string // whose instants are compared as well
+	for i := 0; i < n; i += max(1, n/500) {
+		some = append(some, keys[i])
+	}
+	before := p.look(some)
+	dir, at := t.TempDir(), addrs(p.servers...)
+	rate := max(500, n/12) // on each of three nodes: about four seconds of work
+	takes := time.Duration(n/3) * time.Second / time.Duration(rate) / 3
+	kills := 0
+	for _, call := range []string{
+		fmt.Sprintf("CACHE.UNLINK MATCH old:* CAPTURE 4gb RATE %d", rate),
+		fmt.Sprintf("CACHE.EXPIRE MATCH old:* TTL 9000 JITTER 30 RATE %d", rate),
+	} {
+		unlinks := strings.HasPrefix(call, "CACHE.UNLINK")
+		began := time.Now()
+		said, k := ended(t, rnd, dir, at, call, takes, func(int) {})
+		kills += k
+		t.Logf("%d kills, %s: %s", k, time.Since(began).Round(time.Second), said)
+		if !strings.Contains(said, `"state":"done"`) {
+			t.Fatalf("%s: %s", call, said)
+		}
+		if unlinks && p.digest() != outside {
+			t.Fatal("what does not match is not what it was, or something that matches is left")
+		}
+		if !unlinks {
+			for k, w := range p.look(some) {
+				if left := time.Until(time.UnixMilli(w.until)); w.until == before[k].until || left < 6000*time.Second-time.Since(began) || left > 11701*time.Second {
+					t.Fatalf("%s expires in %s", k, left)
+				}
+			}
+		}
+		work := workID.FindStringSubmatch(said)[1]
+		said, k = ended(t, rnd, dir, at, fmt.Sprintf("CACHE.UNDO %s RATE %d", work, rate), takes, func(int) {})
+		kills += k
+		t.Logf("%d kills: %s", k, said)
+		if got := p.digest(); got != whole {
+			t.Fatalf("undone, and the servers hold something else: %s, want %s", got, whole)
+		}
+		diff(t, "undone", p.look(some), before)
+	}
+	if kills == 0 {
+		t.Error("nothing was killed")
+	}
+}
