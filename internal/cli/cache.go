@@ -61,7 +61,7 @@ func (a *app) cacheCommand() *cobra.Command {
 // cacheGroups are the commands that have subcommands.
 var cacheGroups = map[string]string{
 	"key": "look at one key", "eviction": "understand eviction", "config": "compare settings and change them for a while", "job": "look after calls that run",
-	"bulk": "look after changes of many keys",
+	"bulk":        "look after changes of many keys",
 	"config temp": "change a setting for a while; it takes itself back", "cmd": "commands of your own: load, test, shadow, promote, roll back",
 }
 
