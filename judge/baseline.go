@@ -11,6 +11,7 @@ type baseline struct {
 	mean   []float64 // of its samples; 0: none, or nothing but zeros
 	level  []float64 // R over the whole before; NaN: none
 	spread []float64 // logarithm of the variance of R between blocks, less that of a typical host; NaN: not known
+	recent []float64 // R over the last hour less level: where the host was heading; NaN: not known
 	vary   float64   // variance of R between blocks of a typical host
 	hours  float64   // of samples, of a typical host
 
@@ -83,6 +84,10 @@ func (k *cell) seal() {
 	b.spread = spreadOf(variance)
 	b.vary = median(known)
 	middle := len(k.before) / 2
+	b.recent = make([]float64, n)
+	for i := range n {
+		b.recent[i] = k.ratioBefore(i, common, max(0, len(k.before)-recentBlocks), len(k.before)) - b.level[i]
+	}
 	change, jumps := make([]float64, n), make([]float64, n)
 	for i := range n {
 		change[i] = k.ratioBefore(i, common, middle, len(k.before)) - k.ratioBefore(i, common, 0, middle)
@@ -112,6 +117,9 @@ func logRatio(x, c, level float64) float64 {
 	}
 	return ln(max(x, 0.001*level*c) / c)
 }
+
+// recentBlocks makes an hour of blocks.
+const recentBlocks = int(time.Hour / block)
 
 // spreadBlocks makes ten minutes of blocks.
 const spreadBlocks = int(10 * time.Minute / block)

@@ -193,9 +193,7 @@ func (f *Family) needs(s Signal, l CellLook) Needs {
 	}
 	i := sort.Search(len(hours), func(i int) bool {
 		k := sum2(1-wander, (1/hours[i]+1/l.before)/(1/l.Hours+1/l.before), wander, 1)
-		p := l.precision
-		p.se, p.midVar = float64(p.se*math.Sqrt(k)), float64(p.midVar*k)
-		return p.detectable(need) <= margin
+		return l.precision.grown(math.Sqrt(k)).detectable(need) <= margin
 	})
 	if i < len(hours) {
 		out.Hours = hours[i]

@@ -102,7 +102,8 @@ func (h *History) plan(s int, sig Signal, cells int) Forecast {
 		for n := 1; n <= most && n < hosts; n++ {
 			c := (tail + 3) / (tail + 1) * scale * scale
 			midVar := c / float64(hosts-n)
-			p := precision{math.Sqrt(c/float64(n) + midVar), midVar, scaleSD(hosts-n, reference.worth), n}
+			p := precision{se: math.Sqrt(c/float64(n) + midVar), midVar: midVar, treated: n}
+			p.parts[0] = part{0, scale, scaleSD(tail, hosts-n, reference.worth)}
 			mde := relative(sig.Bad, p.detectable(need))
 			one.MDE = min(one.MDE, mde)
 			if mde <= sig.Margin {

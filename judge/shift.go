@@ -8,18 +8,26 @@ import (
 // shift is a test of whether treated hosts lie elsewhere than controls. Each host has one value, such as by how much
 // its level changed, and an own scale: hosts whose value varied much before tell less.
 //
-// The values of unchanged hosts follow Student's t with tail degrees of freedom around a common middle: there are odd
-// hosts among real ones, and a single one of them must not be proof of anything. Middle and scale come from the
-// controls, and what they leave uncertain is integrated over. Evidence is the ratio of the likelihoods of the treated
+// The values of unchanged hosts follow Student's t around a common middle: there are odd hosts among real ones, and a
+// single one of them must not be proof of anything. How odd they may be, middle and scale come from the controls, and
+// what they leave uncertain is integrated over. Evidence is the ratio of the likelihoods of the treated
 // hosts' values with and without a shift, the first averaged over how large it may be.
 type shift struct {
-	mid, scale float64 // of the controls
+	mid, scale float64 // of the controls, with tail degrees of freedom
 	power      float64 // see powers
+	slope      float64 // see lookFor.recent
 	midVar     float64 // how well mid is known
 	scaleSD    float64 // of the logarithm of scale
 	se         float64 // of the shift, were hosts normal
 	own        []own   // treated hosts
 	nc         int     // controls
+	guess      [len(tails)]guess
+}
+
+// guess is what the controls say if hosts' values have so many degrees of freedom.
+type guess struct {
+	mid, scale, midVar, scaleSD float64
+	like                        float64 // logarithm of the likelihood of the controls, but for a constant
 }
 
 // own is one treated host's value less mid, and how much it varies against a typical one.
@@ -29,8 +37,21 @@ type own struct {
 	host   int
 }
 
-// tail is the degrees of freedom of hosts' values. With 4 the densities need no logarithm: (1+z²/4)^(-5/2).
+// tail is the degrees of freedom of hosts' values in the first of the guesses at their tails.
 const tail = 4.0
+
+// tails are the degrees of freedom that hosts' values may have: few where there are odd hosts, many where they are all
+// but normal. The controls say how likely each is; beforehand all are alike.
+var tails = [...]struct {
+	df   float64
+	wide float64 // scale of values that have the same quartiles as those with tail and a scale of 1
+	norm float64 // logarithm of the density at 0, with a scale of 1
+	loss float64 // what the scatter of a host around its place costs its logarithm of the density, on average
+}{
+	{tail, 1, -0.9808292530117257, 0.7},
+	{8, 1.049, -0.9501086121502307, 0.5974},
+	{20, 1.078, -0.9314333403793995, 0.5382},
+}
 
 // leastScale is the smallest scale of changes of a host: below it nothing is of interest, and constants have none.
 const leastScale = 2e-4
@@ -46,6 +67,7 @@ var powers = [...]float64{0, 0.25, 0.5, 0.75, 1}
 type lookFor struct {
 	y       []float64 // by host; NaN: not known
 	spread  []float64 // logarithm of the variance that the host had before, less that of a typical one; NaN or nil: not known
+	recent  []float64 // where the host was heading before; NaN or nil: not known. What the controls' changes owe to it is taken off
 	treated []bool
 	prior   float64 // scale that the before lets one expect; 0: none
 	worth   float64 // how many controls the prior is worth
@@ -71,8 +93,7 @@ func (in *lookFor) harmless(sign float64) bool {
 
 // newShift fits the controls, with a scale of least or more. Not ok: there are too few hosts.
 func newShift(in lookFor, least float64) (shift, bool) {
-	type host struct{ y, q float64 }
-	var cs []host
+	var cs []control
 	var f shift
 	var ys []float64
 	varied := false // controls are not all taken to vary alike
@@ -88,7 +109,11 @@ func newShift(in lookFor, least float64) (shift, bool) {
 			f.own = append(f.own, own{y: y, rel: q, host: i})
 		} else {
 			varied = varied || q != 0
-			cs = append(cs, host{y, q})
+			c := control{y: y, q: q}
+			if in.recent != nil {
+				c.recent = known(in.recent[i])
+			}
+			cs = append(cs, c)
 			ys = append(ys, y)
 		}
 	}
@@ -97,77 +122,48 @@ func newShift(in lookFor, least float64) (shift, bool) {
 		return f, false
 	}
 	start := median(ys)
+	if in.recent != nil {
+		f.slope = slopeOf(cs, start, least)
+		for i := range cs {
+			cs[i].y -= float64(f.slope * cs[i].recent)
+			ys[i] = cs[i].y
+		}
+		for i := range f.own {
+			f.own[i].y -= float64(f.slope * known(in.recent[f.own[i].host]))
+		}
+		start = median(ys)
+	}
 	for i, y := range ys {
 		ys[i] = math.Abs(y - start)
 	}
-	begin := max(least, 1.2*median(ys))
+	fit := controlFit{y: cs, rel: make([]float64, len(cs)), least: least, prior: in.prior, worth: in.worth}
+	fit.mid, fit.scale = start, max(least, 1.2*median(ys))
 	best := math.Inf(-1)
 	tries := powers[:]
 	if !varied {
 		tries = tries[2:3] // they are all alike, and the middle one is preferred
 	}
-	rel := make([]float64, len(cs)) // precision
-	n := float64(len(cs))
-	mid, scale := start, begin
 	for _, p := range tries {
-		logRel := 0.0
-		for i, c := range cs {
-			rel[i] = 1
-			if p > 0 && varied {
-				rel[i] = exp(-p * c.q)
-			}
-			logRel -= float64(p * c.q)
-		}
-		for range 20 {
-			was, wasMid := scale, mid
-			inv := 1 / float64(scale*scale)
-			var su, sy, sq float64
-			for i, c := range cs {
-				z := c.y - mid
-				u := (tail + 1) * rel[i] / (tail + float64(float64(float64(z*z)*rel[i])*inv))
-				su += u
-				sy += float64(u * c.y)
-			}
-			mid = sy / su
-			for i, c := range cs {
-				z := float64((c.y-mid)*(c.y-mid)) * rel[i]
-				sq += float64(z*(tail+1)) / (tail + float64(z*inv))
-			}
-			v := float64(sq * n / (n - 1))
-			if in.prior > 0 {
-				v = (v + float64(in.worth*in.prior*in.prior)) / (n + in.worth)
-			} else {
-				v /= n
-			}
-			scale = max(least, math.Sqrt(v))
-			if near := float64(1e-7 * scale); math.Abs(scale-was) < near && math.Abs(mid-wasMid) < near {
-				break
-			}
-		}
-		var spread logProduct
-		inv := 1 / (tail * float64(scale*scale))
-		for i, c := range cs {
-			z := float64((c.y-mid)*(c.y-mid)) * rel[i]
-			spread.times(1 + float64(z*inv))
-		}
-		like := float64(0.5*logRel) - float64((tail+1)/2*spread.ln()) - float64(n*ln(scale))
-		if in.prior > 0 {
-			d := ln(scale / in.prior)
-			like -= float64(in.worth * d * d)
-		}
-		like -= math.Abs(p - 0.5)
-		if like > best {
+		fit.power(p, varied)
+		if like := fit.run(0) - math.Abs(p-0.5); like > best {
 			best, f.power = like, p
-			f.mid, f.scale = mid, scale
-			sum := 0.0
-			for _, r := range rel {
-				sum += r
-			}
-			f.midVar = float64((tail+3)/(tail+1)) * float64(scale*scale) / sum
+			f.mid, f.scale = fit.mid, fit.scale
 		}
 	}
-	f.scaleSD = scaleSD(len(cs), in.worth)
+	fit.power(f.power, varied)
+	fit.mid, fit.scale = f.mid, f.scale
 	sum := 0.0
+	for _, r := range fit.rel {
+		sum += r
+	}
+	for k, t := range tails {
+		g := &f.guess[k]
+		g.like = fit.run(k)
+		g.mid, g.scale, g.scaleSD = fit.mid, fit.scale, scaleSD(t.df, len(cs), in.worth)
+		g.midVar = float64((t.df+3)/(t.df+1)) * float64(fit.scale*fit.scale) / sum
+	}
+	f.mid, f.scale, f.midVar, f.scaleSD = f.guess[0].mid, f.guess[0].scale, f.guess[0].midVar, f.guess[0].scaleSD
+	sum = 0
 	for i := range f.own {
 		o := &f.own[i]
 		o.y -= f.mid
@@ -179,32 +175,149 @@ func newShift(in lookFor, least float64) (shift, bool) {
 	return f, true
 }
 
-// scaleSD is how well the logarithm of the scale is known from so many controls, and what is worth as many.
-func scaleSD(controls int, worth float64) float64 {
-	return math.Sqrt((tail + 3) / (2 * tail) / (float64(max(controls, 2)-1) + worth))
+// control is a control's value, the logarithm of how much it varied before against a typical one, and where it was
+// heading.
+type control struct{ y, q, recent float64 }
+
+// slopeWorth is how many controls of which the change does not depend on the last hour before are added to those seen.
+const slopeWorth = 4
+
+// slopeOf is how much of controls' changes goes on from where they were heading: a few rounds of least squares that
+// heed outliers little.
+func slopeOf(cs []control, mid, least float64) (slope float64) {
+	off := make([]float64, len(cs))
+	for range 4 {
+		for i, c := range cs {
+			off[i] = math.Abs(c.y - mid - float64(slope*c.recent))
+		}
+		scale := max(least, 1.2*median(off))
+		var w, x, y, xx, xy float64
+		for _, c := range cs {
+			e := (c.y - mid - float64(slope*c.recent)) / scale
+			u := (tail + 1) / (tail + float64(e*e)) * exp(-c.q/2)
+			w += u
+			x += float64(u * c.recent)
+			y += float64(u * c.y)
+			xx += float64(u * float64(c.recent*c.recent))
+			xy += float64(u * float64(c.recent*c.y))
+		}
+		v := xx - float64(x*x)/w
+		if !(v > 0) {
+			return 0
+		}
+		slope = (xy - float64(x*y)/w) / float64(v*(1+slopeWorth/float64(len(cs))))
+		mid = (y - float64(slope*x)) / w
+	}
+	return slope
 }
 
-// node is one guess of what the controls leave uncertain: the middle less f.mid, one over tail times the square of the
-// scale, and its weight with what the scale does to the likelihood of all treated hosts, also against the first node's.
+// known is x, or 0 where it is not known.
+func known(x float64) float64 {
+	if x != x {
+		return 0
+	}
+	return x
+}
+
+// controlFit finds middle and scale of controls.
+type controlFit struct {
+	y                   []control
+	rel                 []float64 // precision
+	logRel              float64   // logarithm of the product of them
+	least, prior, worth float64
+	mid, scale          float64 // where it begins, and ends
+}
+
+// power sets how closely controls' scales follow their variation before.
+func (c *controlFit) power(p float64, varied bool) {
+	c.logRel = 0
+	for i, h := range c.y {
+		c.rel[i] = 1
+		if p > 0 && varied {
+			c.rel[i] = exp(-p * h.q)
+		}
+		c.logRel -= float64(p * h.q)
+	}
+}
+
+// run fits with the degrees of freedom of a guess, and returns the logarithm of the likelihood.
+func (c *controlFit) run(guess int) float64 {
+	t := tails[guess]
+	df, n, prior := t.df, float64(len(c.y)), c.prior*t.wide
+	mid, scale := c.mid, c.scale
+	for range 20 {
+		was, wasMid := scale, mid
+		inv := 1 / float64(scale*scale)
+		var su, sy, sq float64
+		for i, h := range c.y {
+			z := h.y - mid
+			u := (df + 1) * c.rel[i] / (df + float64(float64(float64(z*z)*c.rel[i])*inv))
+			su += u
+			sy += float64(u * h.y)
+		}
+		mid = sy / su
+		for i, h := range c.y {
+			z := float64((h.y-mid)*(h.y-mid)) * c.rel[i]
+			sq += float64(z*(df+1)) / (df + float64(z*inv))
+		}
+		v := float64(sq * n / (n - 1))
+		if prior > 0 {
+			v = (v + float64(c.worth*prior*prior)) / (n + c.worth)
+		} else {
+			v /= n
+		}
+		scale = max(c.least, math.Sqrt(v))
+		if near := float64(1e-6 * scale); math.Abs(scale-was) < near && math.Abs(mid-wasMid) < near {
+			break
+		}
+	}
+	c.mid, c.scale = mid, scale
+	var spread logProduct
+	inv := 1 / (df * float64(scale*scale))
+	for i, h := range c.y {
+		z := float64((h.y-mid)*(h.y-mid)) * c.rel[i]
+		spread.times(1 + float64(z*inv))
+	}
+	like := float64(0.5*c.logRel) - float64((df+1)/2*spread.ln()) + float64(n*(t.norm-ln(scale)))
+	if prior > 0 {
+		d := ln(scale / prior)
+		like -= float64(c.worth * d * d)
+	}
+	return like
+}
+
+// scaleSD is how well the logarithm of the scale is known from so many controls, and what is worth as many.
+func scaleSD(df float64, controls int, worth float64) float64 {
+	return math.Sqrt((df + 3) / (2 * df) / (float64(max(controls, 2)-1) + worth))
+}
+
+// node is one guess of what the controls leave uncertain: the middle less f.mid, one over the degrees of freedom times
+// the square of the scale, and its weight with what the scale does to the likelihood of all treated hosts, also against
+// the first node's.
 type node struct{ mid, inv, logWeight, weight float64 }
 
-// nodes are five guesses with the right variances: the first is the best one, two have another middle, two another scale.
-func (f *shift) nodes() [5]node {
-	m, lg := math.Sqrt(3*f.midVar), float64(math.Sqrt(3)*f.scaleSD)
+// nodes are, for each guess at the tails, five with the right variances: the first is the best one, two have another
+// middle, two another scale.
+type nodes [len(tails)][5]node
+
+func (f *shift) nodes() (out nodes) {
 	lnSixth, lnThird := -1.791759469228055, -1.0986122886681098
 	n := float64(len(f.own))
-	ls := ln(f.scale)
-	out := [5]node{
-		{mid: 0, logWeight: lnThird - float64(n*ls)},
-		{mid: m, logWeight: lnSixth - float64(n*ls)},
-		{mid: -m, logWeight: lnSixth - float64(n*ls)},
-		{mid: 0, logWeight: lnSixth - float64(n*(ls+lg))},
-		{mid: 0, logWeight: lnSixth - float64(n*(ls-lg))},
-	}
-	s := exp(lg)
-	for k, scale := range [...]float64{f.scale, f.scale, f.scale, float64(f.scale * s), f.scale / s} {
-		out[k].inv = 1 / (tail * float64(scale*scale))
-		out[k].weight = exp(out[k].logWeight - out[0].logWeight)
+	for k, t := range tails {
+		g := f.guess[k]
+		m, lg := math.Sqrt(3*g.midVar), float64(math.Sqrt(3)*g.scaleSD)
+		at, w, s := g.mid-f.mid, g.like-f.guess[0].like+float64(n*(t.norm-ln(g.scale))), exp(lg)
+		out[k] = [5]node{
+			{mid: at, logWeight: w + lnThird},
+			{mid: at + m, logWeight: w + lnSixth},
+			{mid: at - m, logWeight: w + lnSixth},
+			{mid: at, logWeight: w + lnSixth - float64(n*lg)},
+			{mid: at, logWeight: w + lnSixth + float64(n*lg)},
+		}
+		for j, scale := range [...]float64{g.scale, g.scale, g.scale, float64(g.scale * s), g.scale / s} {
+			out[k][j].inv = 1 / (t.df * float64(scale*scale))
+			out[k][j].weight = exp(out[k][j].logWeight - out[0][0].logWeight)
+		}
 	}
 	return out
 }
@@ -226,21 +339,24 @@ func (l *logProduct) times(x float64) {
 func (l *logProduct) ln() float64 { return ln(l.p+1) + float64(float64(l.e)*math.Ln2) }
 
 // like is the logarithm of the likelihood of the treated hosts' values if they are shifted by x, but for a constant.
-func (f *shift) like(nodes *[5]node, x float64) float64 {
-	var ls [5]float64
-	if sum, ok := f.density(nodes, x); ok {
-		return nodes[0].logWeight + ln(sum)
+func (f *shift) like(all *nodes, x float64) float64 {
+	if sum, ok := f.density(all, x); ok {
+		return all[0][0].logWeight + ln(sum)
 	}
+	var ls [5 * len(tails)]float64
 	top := math.Inf(-1)
-	for k, nd := range nodes {
-		by := x + nd.mid
-		var p logProduct
-		for _, o := range f.own {
-			z := o.y - by
-			p.times(1 + float64(float64(z*z)*float64(o.inv*nd.inv)))
+	for g, t := range tails {
+		for k, nd := range all[g] {
+			by := x + nd.mid
+			var p logProduct
+			for _, o := range f.own {
+				z := o.y - by
+				p.times(1 + float64(float64(z*z)*float64(o.inv*nd.inv)))
+			}
+			l := nd.logWeight - float64((t.df+1)/2*p.ln())
+			ls[5*g+k] = l
+			top = max(top, l)
 		}
-		ls[k] = nd.logWeight - float64((tail+1)/2*p.ln())
-		top = max(top, ls[k])
 	}
 	sum := 0.0
 	for _, l := range ls {
@@ -251,31 +367,55 @@ func (f *shift) like(nodes *[5]node, x float64) float64 {
 
 // density is the likelihood of the treated hosts' values if they are shifted by x, against the weight of the first
 // node. Not ok: it is too small for a number.
-func (f *shift) density(nodes *[5]node, x float64) (sum float64, ok bool) {
-	const most = 1e100
+func (f *shift) density(all *nodes, x float64) (sum float64, ok bool) {
+	for g := range all {
+		nd := &all[g]
+		if nd[0].weight < 1e-9 && g > 0 {
+			continue
+		}
+		p := f.products(nd, x)
+		// What is too far off for a number in the first guess has none in the others either.
+		if g == 0 && !(max(p[1], p[2], p[4]) < 1e100) {
+			return 0, false
+		}
+		for k, v := range p {
+			sum += float64(nd[k].weight * power(g, v))
+		}
+	}
+	return sum, true
+}
+
+// products are those of 1 + z²/df over treated hosts, by node.
+func (f *shift) products(nd *[5]node, x float64) [5]float64 {
 	p0, p1, p2, p3, p4 := 1.0, 1.0, 1.0, 1.0, 1.0
-	shift, tail0, wide, narrow := nodes[1].mid, nodes[0].inv, nodes[3].inv, nodes[4].inv
+	x += nd[0].mid
+	shift, inv, wide, narrow := nd[1].mid-nd[0].mid, nd[0].inv, nd[3].inv, nd[4].inv
 	for i := range f.own {
 		o := &f.own[i]
 		z := o.y - x
 		zz := float64(z*z) * o.inv
 		a, b := z-shift, z+shift
-		by := float64(o.inv * tail0)
-		p0 *= 1 + float64(zz*tail0)
+		by := float64(o.inv * inv)
+		p0 *= 1 + float64(zz*inv)
 		p1 *= 1 + float64(float64(a*a)*by)
 		p2 *= 1 + float64(float64(b*b)*by)
 		p3 *= 1 + float64(zz*wide)
 		p4 *= 1 + float64(zz*narrow)
-		if !(p4 < most && p1 < most && p2 < most) { // p4 is the largest of the three around z
-			return 0, false
-		}
 	}
-	sum = 1 / (float64(p0*p0) * math.Sqrt(p0)) // to the power of (tail+1)/2
-	sum += nodes[1].weight / (float64(p1*p1) * math.Sqrt(p1))
-	sum += nodes[2].weight / (float64(p2*p2) * math.Sqrt(p2))
-	sum += nodes[3].weight / (float64(p3*p3) * math.Sqrt(p3))
-	sum += nodes[4].weight / (float64(p4*p4) * math.Sqrt(p4))
-	return sum, true
+	return [5]float64{p0, p1, p2, p3, p4}
+}
+
+// power is v to the power of -(df+1)/2 of a guess.
+func power(guess int, v float64) float64 {
+	v2, root := float64(v*v), math.Sqrt(v)
+	switch guess {
+	case 0: // 5/2
+		return 1 / float64(v2*root)
+	case 1: // 9/2
+		return 1 / float64(float64(v2*v2)*root)
+	}
+	v4 := float64(v2 * v2) // 21/2
+	return 1 / float64(float64(float64(v4*v4)*v2)*root)
 }
 
 // The shifts that evidence is averaged over, in standard errors: from leastShift on, each stepShift times the one
@@ -303,7 +443,7 @@ var shifts = func() (s struct{ at, weight, ln [countShifts]float64 }) {
 }()
 
 // evidence is the logarithm of the evidence for a shift upwards (sign 1) or downwards (-1).
-func (f *shift) evidence(nodes *[5]node, sign float64) float64 {
+func (f *shift) evidence(all *nodes, sign float64) float64 {
 	far := 0.0
 	for _, o := range f.own {
 		far = max(far, sign*o.y)
@@ -312,22 +452,22 @@ func (f *shift) evidence(nodes *[5]node, sign float64) float64 {
 	for n < countShifts && !(float64(shifts.at[n]*f.se) > 2*far && n > 8) {
 		n++
 	}
-	if null, ok := f.density(nodes, 0); ok {
+	if null, ok := f.density(all, 0); ok {
 		sum := 0.0
 		for i := 0; ok && i < n; i++ {
 			var d float64
-			d, ok = f.density(nodes, float64(sign*shifts.at[i]*f.se))
+			d, ok = f.density(all, float64(sign*shifts.at[i]*f.se))
 			sum += float64(shifts.weight[i] * d)
 		}
 		if ok {
 			return ln(sum / null)
 		}
 	}
-	null := f.like(nodes, 0)
+	null := f.like(all, 0)
 	var ls [countShifts]float64
 	top := math.Inf(-1)
 	for i := range n {
-		ls[i] = f.like(nodes, float64(sign*shifts.at[i]*f.se)) - null + shifts.ln[i]
+		ls[i] = f.like(all, float64(sign*shifts.at[i]*f.se)) - null + shifts.ln[i]
 		top = max(top, ls[i])
 	}
 	sum := 0.0
@@ -338,7 +478,7 @@ func (f *shift) evidence(nodes *[5]node, sign float64) float64 {
 }
 
 // region is what the shift may be: its estimate, and the outermost values that are not excluded at 1-a.
-func (f *shift) region(nodes *[5]node, a, width float64) (est, low, high float64) {
+func (f *shift) region(all *nodes, a, width float64) (est, low, high float64) {
 	const points = 96
 	lo, hi := f.own[0].y, f.own[0].y
 	for _, o := range f.own {
@@ -350,7 +490,7 @@ func (f *shift) region(nodes *[5]node, a, width float64) (est, low, high float64
 	var ls [points + 1]float64
 	top := math.Inf(-1)
 	for i := range ls {
-		ls[i] = f.like(nodes, lo+float64(float64(i)*step))
+		ls[i] = f.like(all, lo+float64(float64(i)*step))
 		top = max(top, ls[i])
 	}
 	var sum, first float64
@@ -399,41 +539,75 @@ func (f *shift) region(nodes *[5]node, a, width float64) (est, low, high float64
 type precision struct {
 	se      float64 // of the shift, were hosts normal
 	midVar  float64 // of the controls' middle, part of it
-	scaleSD float64 // of the logarithm of the scale
 	treated int
+	parts   [len(tails)]part // those without a scale do not count
 }
 
-func (f *shift) precision() precision { return precision{f.se, f.midVar, f.scaleSD, len(f.own)} }
+// part is a guess at the tails: how likely it is, the scale of a treated host, and how well its logarithm is known.
+type part struct{ logWeight, scale, scaleSD float64 }
 
-// ofHost is the scale of one treated host.
-func (p precision) ofHost() float64 {
-	v := float64(p.se*p.se) - p.midVar
-	return math.Sqrt(max(0, float64(v*float64(p.treated)*((tail+1)/(tail+3)))))
+func (f *shift) precision() precision {
+	p := precision{se: f.se, midVar: f.midVar, treated: len(f.own)}
+	sum := 0.0
+	for _, o := range f.own {
+		sum += o.inv
+	}
+	typical := math.Sqrt(float64(len(f.own)) / sum)
+	for k, g := range f.guess {
+		p.parts[k] = part{g.like - f.guess[0].like, float64(g.scale * typical), g.scaleSD}
+	}
+	return p
 }
 
-// lossPerHost is what the scatter of treated hosts around their shift costs the evidence of each, on average:
-// (tail+1)/2 times the difference of the digamma function at (tail+1)/2 and tail/2.
-const lossPerHost = 0.7
+// grown is the precision if all scales were k times as large.
+func (p precision) grown(k float64) precision {
+	p.se, p.midVar = float64(p.se*k), float64(p.midVar*k*k)
+	for i := range p.parts {
+		p.parts[i].scale = float64(p.parts[i].scale * k)
+	}
+	return p
+}
 
 // detectable is the smallest shift that would give evidence need with a probability of 80 %: with hosts scattered
 // around it, against the guess of none that makes them the likeliest. Infinite: there is none below a factor of 1,000.
 func (p precision) detectable(need float64) float64 {
 	const most = 6.907755278982137 // ln 1000
-	n, s := float64(p.treated), p.ofHost()
-	if p.treated < 1 || !(s > 0) {
+	lnSixth, lnThird := -1.791759469228055, -1.0986122886681098
+	n := float64(p.treated)
+	// there is the likelihood of hosts scattered around where they are shifted to.
+	top, there := math.Inf(-1), 0.0
+	var at [len(tails)]float64 // logarithm of the likelihood of hosts that lie where they should
+	for k, t := range tails {
+		if q := p.parts[k]; q.scale > 0 {
+			at[k] = q.logWeight + float64(n*(t.norm-ln(q.scale)))
+			top = max(top, at[k]-float64(n*t.loss))
+		}
+	}
+	if p.treated < 1 || math.IsInf(top, -1) {
 		return math.Inf(1)
 	}
-	m, g := math.Sqrt(float64(3*p.midVar)), float64(math.Sqrt(3)*p.scaleSD)
-	lnSixth, lnThird := -1.791759469228055, -1.0986122886681098
-	// far is how many scales off all hosts must be, for evidence need against a guess of such a weight and scale.
-	far := func(weight, grow float64) float64 {
-		l := (need + weight + float64(n*(lossPerHost-grow))) / float64(n*(tail+1)/2)
-		if l <= 0 {
-			return 0
+	for k, t := range tails {
+		if p.parts[k].scale > 0 {
+			there += exp(at[k] - float64(n*t.loss) - top)
 		}
-		return float64(s * exp(grow) * math.Sqrt(tail*expm1(l)))
 	}
-	x := max(far(lnThird, 0), m+far(lnSixth, 0), far(lnSixth, g))
+	there = top + ln(there)
+	m, x := math.Sqrt(float64(3*p.midVar)), 0.0
+	for k, t := range tails {
+		q := p.parts[k]
+		if !(q.scale > 0) {
+			continue
+		}
+		// far is how far off all hosts must be, for evidence need against a guess of such a weight and scale.
+		far := func(weight, grow float64) float64 {
+			l := (need - there + at[k] + weight - float64(n*grow)) / float64(n*(t.df+1)/2)
+			if l <= 0 {
+				return 0
+			}
+			return float64(q.scale * exp(grow) * math.Sqrt(t.df*expm1(l)))
+		}
+		x = max(x, far(lnThird, 0), m+far(lnSixth, 0), far(lnSixth, float64(math.Sqrt(3)*q.scaleSD)))
+	}
 	if !(x <= most) {
 		return math.Inf(1)
 	}

@@ -94,7 +94,7 @@ func (k *cell) changes(left map[int]string) (level []float64, treated []bool) {
 // weighed is what the three ways to look at a signal say: level, jumps, trend.
 type weighed struct {
 	fit      [3]shift
-	nodes    [3][5]node
+	nodes    [3]nodes
 	ok       [3]bool
 	evidence [3]float64 // logarithm; less than nothing where there is no fit
 }
@@ -129,7 +129,7 @@ func (k *cell) weigh(level []float64, treated []bool, all bool) (w weighed) {
 			treatedSeen++
 		}
 	}
-	in := lookFor{y: level, spread: k.base.spread, treated: treated}
+	in := lookFor{y: level, spread: k.base.spread, recent: k.base.recent, treated: treated}
 	in2 := lookFor{y: jumps, treated: treated}
 	in3 := lookFor{y: trend, spread: k.base.spread, treated: treated}
 	if treatedSeen > 0 {
