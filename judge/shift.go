@@ -59,8 +59,8 @@ const leastScale = 2e-4
 // mostSpread bounds how much more or less than a typical host one is taken to vary: a factor of e⁴ in its scale.
 const mostSpread = 8.0
 
-// powers are how closely a host's scale follows its variation before, as a power; that which suits the controls best
-// is taken.
+// powers are how closely a host's scale follows its variation before, as a power, in quarters; that which suits the
+// controls best is taken.
 var powers = [...]float64{0, 0.25, 0.5, 0.75, 1}
 
 // lookFor is what a test of a shift needs.
@@ -109,7 +109,10 @@ func newShift(in lookFor, least float64) (shift, bool) {
 			f.own = append(f.own, own{y: y, rel: q, host: i})
 		} else {
 			varied = varied || q != 0
-			c := control{y: y, q: q}
+			c := control{y: y, q: q, quarter: 1}
+			if q != 0 {
+				c.quarter = exp(-q / 4)
+			}
 			if in.recent != nil {
 				c.recent = known(in.recent[i])
 			}
@@ -144,13 +147,13 @@ func newShift(in lookFor, least float64) (shift, bool) {
 		tries = tries[2:3] // they are all alike, and the middle one is preferred
 	}
 	for _, p := range tries {
-		fit.power(p, varied)
+		fit.power(p)
 		if like := fit.run(0) - math.Abs(p-0.5); like > best {
 			best, f.power = like, p
 			f.mid, f.scale = fit.mid, fit.scale
 		}
 	}
-	fit.power(f.power, varied)
+	fit.power(f.power)
 	fit.mid, fit.scale = f.mid, f.scale
 	sum := 0.0
 	for _, r := range fit.rel {
@@ -175,9 +178,9 @@ func newShift(in lookFor, least float64) (shift, bool) {
 	return f, true
 }
 
-// control is a control's value, the logarithm of how much it varied before against a typical one, and where it was
-// heading.
-type control struct{ y, q, recent float64 }
+// control is a control's value, the logarithm of how much it varied before against a typical one, that to the power of
+// -1/4, and where it was heading.
+type control struct{ y, q, quarter, recent float64 }
 
 // slopeWorth is how many controls of which the change does not depend on the last hour before are added to those seen.
 const slopeWorth = 4
@@ -194,7 +197,7 @@ func slopeOf(cs []control, mid, least float64) (slope float64) {
 		var w, x, y, xx, xy float64
 		for _, c := range cs {
 			e := (c.y - mid - float64(slope*c.recent)) / scale
-			u := (tail + 1) / (tail + float64(e*e)) * exp(-c.q/2)
+			u := float64((tail + 1) / (tail + float64(e*e)) * float64(c.quarter*c.quarter))
 			w += u
 			x += float64(u * c.recent)
 			y += float64(u * c.y)
@@ -229,13 +232,14 @@ type controlFit struct {
 }
 
 // power sets how closely controls' scales follow their variation before.
-func (c *controlFit) power(p float64, varied bool) {
+func (c *controlFit) power(p float64) {
 	c.logRel = 0
 	for i, h := range c.y {
-		c.rel[i] = 1
-		if p > 0 && varied {
-			c.rel[i] = exp(-p * h.q)
+		r := 1.0
+		for k := 0.25; k <= p; k += 0.25 {
+			r *= h.quarter
 		}
+		c.rel[i] = r
 		c.logRel -= float64(p * h.q)
 	}
 }
@@ -243,24 +247,23 @@ func (c *controlFit) power(p float64, varied bool) {
 // run fits with the degrees of freedom of a guess, and returns the logarithm of the likelihood.
 func (c *controlFit) run(guess int) float64 {
 	t := tails[guess]
-	df, n, prior := t.df, float64(len(c.y)), c.prior*t.wide
+	df, n, prior := t.df, float64(len(c.y)), float64(c.prior*t.wide)
 	mid, scale := c.mid, c.scale
-	for range 20 {
+	for range 30 {
 		was, wasMid := scale, mid
 		inv := 1 / float64(scale*scale)
-		var su, sy, sq float64
+		var su, sd, sdd float64
 		for i, h := range c.y {
-			z := h.y - mid
-			u := (df + 1) * c.rel[i] / (df + float64(float64(float64(z*z)*c.rel[i])*inv))
+			d := h.y - mid
+			dd := float64(d * d)
+			u := float64((df+1)*c.rel[i]) / (df + float64(float64(dd*c.rel[i])*inv))
 			su += u
-			sy += float64(u * h.y)
+			sd += float64(u * d)
+			sdd += float64(u * dd)
 		}
-		mid = sy / su
-		for i, h := range c.y {
-			z := float64((h.y-mid)*(h.y-mid)) * c.rel[i]
-			sq += float64(z*(df+1)) / (df + float64(z*inv))
-		}
-		v := float64(sq * n / (n - 1))
+		mid += sd / su
+		v := max(0, sdd-float64(sd*sd)/su)
+		v = float64(v * n / (n - 1))
 		if prior > 0 {
 			v = (v + float64(c.worth*prior*prior)) / (n + c.worth)
 		} else {

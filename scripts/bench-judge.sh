@@ -14,7 +14,7 @@ for part in "$@"; do
   [ -n "${count[$part]:-}" ] || { echo "bench-judge.sh: there is no part $part: aa, rivals, power, mde, plan, special, nuisance" >&2; exit 2; }
 done
 mkdir -p "$DIR"
-go build -trimpath -o "$DIR/judgebench" ./internal/judgebench/cmd/judgebench
+go build -trimpath -buildvcs=false -o "$DIR/judgebench" ./internal/judgebench/cmd/judgebench
 # A chunk counts for the program that played it.
 version=$(sha256sum "$DIR/judgebench" | cut -c1-12)
 done=()
