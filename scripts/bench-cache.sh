@@ -1,8 +1,8 @@
 #!/bin/bash
-# The long proofs of the cache gateway. PART chooses: protocol, leases, scripts, looks, bulk. Each prints its figures.
+# The long proofs of the cache gateway. PART chooses: protocol, leases, scripts, looks, bulk, drain. Each prints its figures.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
-part=${PART:-protocol leases scripts looks bulk}
+part=${PART:-protocol leases scripts looks bulk drain}
 fail=0
 run() { echo "bench-cache: $*"; go test -count=1 -timeout 0 -v "$@" || fail=1; }
 for p in $part; do
@@ -23,7 +23,8 @@ for p in $part; do
       run ./cache/builtin -run '^$' -bench 'HotkeysRecall' -benchtime 10x
       ;;
     bulk) run ./cache/bulk -run 'TestKilledAndResumed|TestRateIsHeld|TestCustomersWriteMeanwhile' -bulk.keys 1000000 ;;
-    *) echo "bench-cache: error: there is no part $p; next: PART=protocol, leases, scripts, looks or bulk" >&2; exit 2 ;;
+    drain) run ./cache/drain -run 'TestFaults' -drain.runs 100 ;; # in a cluster; 20 under Sentinel and 20 of a plain pair
+    *) echo "bench-cache: error: there is no part $p; next: PART=protocol, leases, scripts, looks, bulk or drain" >&2; exit 2 ;;
   esac
 done
 exit $fail

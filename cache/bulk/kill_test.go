@@ -12,7 +12,7 @@ import (
 	"github.com/kernwave/kernwave/cache/cachetest"
 )
 
-var many = flag.Int("bulk.keys", 4000, "how many keys TestKilledAndResumed works on; make bench-cache has 1,000,000")
+var many = flag.Int("bulk.keys", 2000, "how many keys TestKilledAndResumed works on; make bench-cache has 1,000,000")
 
 var (
 	planID = regexp.MustCompile(`"id":"(p-[0-9a-f]+)"`)

@@ -66,10 +66,13 @@ func (c *cluster) close() {
 }
 
 // pool returns the pool of an address.
-func (c *cluster) pool(addr string, who credential) *pool {
+func (c *cluster) pool(addr string, who credential) *pool { return c.poolAs(addr, addr, who) }
+
+// poolAs is pool for who has several credentials at one address.
+func (c *cluster) poolAs(key, addr string, who credential) *pool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p := c.pools[addr]
+	p := c.pools[key]
 	if p == nil {
 		p = &pool{closed: c.shut, dial: func(ctx context.Context) (*Conn, error) {
 			conn, err := dial(ctx, addr, c.cfg.TLS, who)
@@ -82,7 +85,7 @@ func (c *cluster) pool(addr string, who credential) *pool {
 			}
 			return conn, nil
 		}}
-		c.pools[addr] = p
+		c.pools[key] = p
 	}
 	return p
 }

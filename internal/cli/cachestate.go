@@ -5,20 +5,23 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/kernwave/kernwave/cache"
 	"github.com/kernwave/kernwave/cache/bulk"
+	"github.com/kernwave/kernwave/cache/drain"
 	"github.com/kernwave/kernwave/cache/lease"
 	"github.com/kernwave/kernwave/cache/script"
 	"github.com/kernwave/kernwave/cache/upstream"
 	"github.com/kernwave/kernwave/fleet"
 )
 
-// cacheState is what a gateway keeps on disk: the journal of temporary changes, changes of many keys with what they captured,
-// and operators' own commands.
+// cacheState is what a gateway keeps on disk: the journals of temporary changes and of drained hosts, changes of many keys with
+// what they captured, and operators' own commands.
 type cacheState struct {
 	keeper *lease.Keeper
 	bulk   *bulk.Manager
+	drains *drain.Keeper
 }
 
 // openState registers the commands that need a folder of the gateway's own. dir empty: they say so.
@@ -46,7 +49,11 @@ func openState(dir string, g *cache.Gateway, fl *upstream.Fleet, approvals *cach
 		s.close()
 		return nil, op(err)
 	}
-	for _, c := range append(lease.Commands(s.keeper, fl, approvals), bulk.Commands(s.bulk)...) {
+	if s.drains, err = drain.Open(filepath.Join(dir, "drains.journal"), fl, approvals, g.Log, g.Now); err != nil {
+		s.close()
+		return nil, op(err)
+	}
+	for _, c := range slices.Concat(lease.Commands(s.keeper, fl, approvals), bulk.Commands(s.bulk), drain.Commands(s.drains)) {
 		if err := g.Registry.Put(c); err != nil {
 			s.close()
 			return nil, err
@@ -62,7 +69,7 @@ func openState(dir string, g *cache.Gateway, fl *upstream.Fleet, approvals *cach
 
 // stateCommands are descriptions of the commands that need the folder; called, they say what is missing.
 func stateCommands() []*cache.Command {
-	list := slices.Concat(lease.Commands(nil, nil, nil), bulk.Commands(nil), script.Commands())
+	list := slices.Concat(lease.Commands(nil, nil, nil), bulk.Commands(nil), drain.Commands(nil), script.Commands())
 	for i, c := range list {
 		d := *c
 		d.Run = func(context.Context, *cache.Call) (cache.Value, error) {
@@ -73,11 +80,16 @@ func stateCommands() []*cache.Command {
 	return list
 }
 
-// run takes temporary changes back until ctx ends.
+// run takes temporary changes back, and finds out how hand-overs ended, until ctx ends.
 func (s *cacheState) run(ctx context.Context) {
+	var wg sync.WaitGroup
 	if s.keeper != nil {
-		s.keeper.Run(ctx)
+		wg.Go(func() { s.keeper.Run(ctx) })
 	}
+	if s.drains != nil {
+		wg.Go(func() { s.drains.Run(ctx) })
+	}
+	wg.Wait()
 }
 
 func (s *cacheState) close() {
@@ -86,5 +98,8 @@ func (s *cacheState) close() {
 	}
 	if s.bulk != nil {
 		_ = s.bulk.Close()
+	}
+	if s.drains != nil {
+		_ = s.drains.Close()
 	}
 }

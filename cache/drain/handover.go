@@ -1,0 +1,148 @@
+package drain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/kernwave/kernwave/cache"
+	"github.com/kernwave/kernwave/cache/upstream"
+)
+
+const (
+	// failoverWithin is how long FAILOVER keeps writes paused for the replica to catch up before it gives up by itself.
+	failoverWithin = 5 * time.Second
+	// handOverWithin is how long a hand-over is watched for by the call that began it.
+	handOverWithin = 30 * time.Second
+	attempts       = 2
+)
+
+// write sends one command with the credential for writes.
+func (k *Keeper) write(ctx context.Context, cluster, addr string, words ...string) (cache.Value, error) {
+	n, err := k.nodeAt(cluster, addr)
+	if err != nil {
+		return cache.Value{}, err
+	}
+	c, err := n.DialWrite(ctx)
+	if err != nil {
+		return cache.Value{}, err
+	}
+	defer func() { _ = c.Close() }()
+	v, err := c.Do(ctx, words...)
+	if err != nil {
+		return v, &upstream.Failure{Node: addr, Err: err}
+	}
+	if v.Kind == cache.Err {
+		return v, &upstream.Failure{Node: addr, Err: errors.New(v.Str)}
+	}
+	return v, nil
+}
+
+// carryOut hands over every primary of a drain, one after another. The error says why one stayed.
+func (k *Keeper) carryOut(ctx context.Context, d *Drain, tell func(cache.Value)) error {
+	for i := range d.Parts {
+		p := &d.Parts[i]
+		var last error
+		for try := 0; moves(*p) && try < attempts; try++ {
+			if err := ctx.Err(); err != nil {
+				return context.Cause(ctx)
+			}
+			if last = k.one(ctx, d, p); p.State == Moving {
+				return last // how it ends is looked at further
+			}
+			tell(d.value())
+		}
+		if p.State == Stayed || p.State == Waiting {
+			if last == nil {
+				last = fmt.Errorf("%s did not take over within its time", p.To)
+			}
+			return last
+		}
+	}
+	return nil
+}
+
+// one hands one primary over.
+func (k *Keeper) one(ctx context.Context, d *Drain, p *Part) error {
+	if t, busy, old, heir := k.look(ctx, p); t != stays || busy || !heir.linked || old.run != p.RunID {
+		return cache.Errorf(cache.CodeStale, "look with CACHE.NODES, and drain it again", "%s and %s are not what they were when it was planned", p.Addr, p.To)
+	}
+	k.step("write the intent")
+	if err := k.change(d, func() { p.State, p.Begun, p.Why = Moving, k.now().UTC(), "" }); err != nil {
+		_ = k.change(d, func() { p.State = Waiting }) // it says the same, and this drain is over
+		return err
+	}
+	k.step("begin")
+	// From here on the servers are on their way, whoever is gone: what was begun is looked at to its end.
+	on, cancel := context.WithTimeout(context.WithoutCancel(ctx), handOverWithin)
+	defer cancel()
+	var err error
+	switch p.Mode {
+	case "cluster":
+		_, err = k.write(on, p.Cluster, p.To, "CLUSTER", "FAILOVER")
+	case "sentinel":
+		err = k.bySentinel(on, p)
+	default:
+		host, port, _ := net.SplitHostPort(p.To)
+		_, err = k.write(on, p.Cluster, p.Addr, "FAILOVER", "TO", host, port, "TIMEOUT", fmt.Sprint(failoverWithin.Milliseconds()))
+	}
+	k.step("await")
+	return errors.Join(err, k.await(on, d, p))
+}
+
+// tidy does what is left when the heir is the primary: other replicas follow it. In a cluster, and under Sentinel, they do so
+// by themselves.
+func (k *Keeper) tidy(ctx context.Context, p *Part) error {
+	k.step("tidy up")
+	if p.Mode == "sentinel" {
+		return k.unpause(ctx, p)
+	}
+	if p.Mode != "standalone" {
+		return nil
+	}
+	host, port, _ := net.SplitHostPort(p.To)
+	for _, o := range p.Others {
+		if s := k.see(ctx, p, o); s.up && !s.primary && s.follows != p.To {
+			if _, err := k.write(ctx, p.Cluster, o, "REPLICAOF", host, port); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// save makes the roles survive a restart: both files say them. A cluster keeps roles by itself; a Sentinel writes those that it
+// changes, and the old primary's was changed here.
+func (k *Keeper) save(ctx context.Context, p *Part) (saved bool, note string) {
+	if p.Mode == "cluster" {
+		return true, ""
+	}
+	k.step("save the roles")
+	for _, addr := range []string{p.To, p.Addr} {
+		if _, err := k.write(ctx, p.Cluster, addr, "CONFIG", "REWRITE"); err != nil {
+			return false, fmt.Sprintf("its role is not in its file, and it would start as what it was: %v; start it with replicaof %s", err, strings.Replace(p.To, ":", " ", 1))
+		}
+	}
+	return true, ""
+}
+
+// unpause lets customers write again where writes were paused.
+func (k *Keeper) unpause(ctx context.Context, p *Part) error {
+	if p.Mode != "sentinel" {
+		return nil
+	}
+	_, err := k.write(ctx, p.Cluster, p.Addr, "CLIENT", "UNPAUSE")
+	return err
+}
+
+// abort calls a plain primary back that waits for an heir that can not take over any more.
+func (k *Keeper) abort(ctx context.Context, p *Part) error {
+	if p.Mode != "standalone" {
+		return nil
+	}
+	_, err := k.write(ctx, p.Cluster, p.Addr, "FAILOVER", "ABORT")
+	return err
+}

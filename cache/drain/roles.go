@@ -1,0 +1,159 @@
+package drain
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/kernwave/kernwave/cache"
+	"github.com/kernwave/kernwave/cache/upstream"
+)
+
+// seen is what one server says of itself.
+type seen struct {
+	up       bool
+	run      string
+	primary  bool
+	linked   bool   // a replica whose link is up
+	follows  string // host:port
+	failover string // master_failover_state
+	slots    bool   // of a cluster's primary: its own table says that it has slots
+}
+
+// askWithin is how long one server may take to say what it is.
+const askWithin = 2 * time.Second
+
+func (k *Keeper) see(ctx context.Context, p *Part, addr string) seen {
+	n, err := k.nodeAt(p.Cluster, addr)
+	if err != nil {
+		return seen{}
+	}
+	one, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	v, err := n.Do(one, "INFO")
+	if err != nil {
+		return seen{}
+	}
+	in := upstream.ParseInfo(v.Str)
+	s := seen{
+		up: in["loading"] != "1", run: in["run_id"], primary: in["role"] == "master", linked: in["master_link_status"] == "up",
+		follows: in["master_host"] + ":" + in["master_port"], failover: in["master_failover_state"],
+	}
+	if p.Mode == "cluster" && s.primary {
+		t, err := n.Do(one, "CLUSTER", "NODES")
+		if err != nil {
+			return seen{}
+		}
+		for line := range strings.SplitSeq(t.Str, "\n") {
+			if f := strings.Fields(line); len(f) > 8 && strings.Contains(f[2], "myself") {
+				s.slots = true
+			}
+		}
+	}
+	return s
+}
+
+// truth is where a hand-over stands by the roles of both servers.
+type truth uint8
+
+// The truths. The zero value is the safe answer.
+const (
+	unclear truth = iota // one does not answer, or both or none is a primary
+	stays                // the old primary is one, the heir follows
+	moved                // the heir is one, the old primary follows it
+)
+
+// look says where a hand-over stands. busy: something of it still goes on in a server.
+func (k *Keeper) look(ctx context.Context, p *Part) (t truth, busy bool, old, heir seen) {
+	old, heir = k.see(ctx, p, p.Addr), k.see(ctx, p, p.To)
+	busy = old.failover != "" && old.failover != "no-failover"
+	switch {
+	case !old.up || !heir.up:
+	case !old.primary && heir.primary && (p.Mode != "cluster" || heir.slots) && old.linked:
+		t = moved
+	case old.primary && !heir.primary && (p.Mode != "cluster" || old.slots) && !busy:
+		t = stays
+	}
+	return t, busy, old, heir
+}
+
+// quiet is how long after a hand-over began, or its gateway was killed, nothing of it can go on unseen any more. In a cluster an
+// attempt lasts 5 s, and writes are paused for up to twice that; FAILOVER shows in INFO until it is over, unless it was still on
+// its way; a Sentinel shows it until it is over.
+func quiet(mode string) time.Duration {
+	if mode == "cluster" {
+		return 12 * time.Second
+	}
+	return 3 * time.Second
+}
+
+// await looks until a hand-over is over and writes down how it ended. It returns an error when ctx ends before.
+func (k *Keeper) await(ctx context.Context, d *Drain, p *Part) error {
+	why := "nobody could be asked yet"
+	for {
+		t, busy, old, heir := k.look(ctx, p)
+		switch {
+		case t == moved:
+			if err := k.tidy(ctx, p); err != nil {
+				why = err.Error()
+				break
+			}
+			saved, note := k.save(ctx, p)
+			return k.change(d, func() { p.State, p.Saved, p.Why = Moved, saved, note })
+		case t == stays && k.now().Sub(p.Begun) > quiet(p.Mode) && !k.underWay(ctx, p):
+			if err := k.unpause(ctx, p); err != nil {
+				why = err.Error()
+				break
+			}
+			return k.change(d, func() { p.State = Stayed })
+		case old.up && heir.up && busy && !heir.primary && heir.run != p.ToRun:
+			// The heir was restarted before it took over. Its data is gone or old, so it cannot take over any more: it refuses
+			// the old primary's stream. Only now is it safe to call the old one back.
+			why = p.To + " was restarted in the middle"
+			_ = k.abort(ctx, p)
+		case old.up && heir.up && !busy && !old.primary && !heir.primary && p.Mode == "standalone" && old.follows == p.To && heir.follows == p.Addr:
+			why = p.To + " was restarted before its new role was in its file"
+			k.choose(ctx, p)
+		case !old.up:
+			why = p.Addr + " does not answer"
+		case !heir.up:
+			why = p.To + " does not answer"
+		case old.primary && heir.primary:
+			why = p.Addr + " and " + p.To + " are both primaries"
+			k.demote(ctx, p, heir)
+		default:
+			why = "the roles of " + p.Addr + " and " + p.To + " are changing"
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return cache.Errorf(cache.CodeErr, "CACHE.DRAINS shows how it ends; it is looked at until it has", "how the hand-over of %s ends is not known yet: %s", p.Addr, why)
+		}
+	}
+}
+
+// choose ends a circle: the heir had taken over, and was restarted before its new role was in its file, so it follows the old
+// primary, which follows it. What was written meanwhile is in the heir, if it keeps its data; if it came back empty, the old
+// primary has all that is left.
+func (k *Keeper) choose(ctx context.Context, p *Part) {
+	keys := func(addr string) int64 {
+		n, err := k.nodeAt(p.Cluster, addr)
+		if err != nil {
+			return -1
+		}
+		v, err := n.Do(ctx, "DBSIZE")
+		if err != nil {
+			return -1
+		}
+		return v.Int
+	}
+	old, heir := keys(p.Addr), keys(p.To)
+	if old < 0 || heir < 0 {
+		return
+	}
+	first := p.To
+	if heir == 0 && old > 0 {
+		first = p.Addr
+	}
+	_, _ = k.write(ctx, p.Cluster, first, "REPLICAOF", "NO", "ONE")
+}
