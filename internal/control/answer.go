@@ -2,18 +2,27 @@ package control
 
 import (
 	"cmp"
+	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/kernwave/kernwave/fleet"
 )
 
-// mark orders the answers of all control planes that a fleet ever had: by incarnation, term, and then one after another.
+// mark orders the answers of all control planes that a fleet ever had: by incarnation, term, and then one after another,
+// by numbers that also say when: n is the [stamp] of the answer, or one more than the answer's before.
 type mark struct{ inc, term, n uint64 }
 
 func (m mark) compare(o mark) int {
 	return cmp.Or(cmp.Compare(m.inc, o.inc), cmp.Compare(m.term, o.term), cmp.Compare(m.n, o.n))
 }
+
+// stamp is the lowest number of an answer that is given at now: milliseconds since 1970.
+func stamp(now time.Time) uint64 { return uint64(max(now.UnixMilli(), 0)) }
+
+// age is how long ago m was given, to a millisecond; negative if a clock went back since.
+func (m mark) age(now time.Time) time.Duration { return now.Sub(time.UnixMilli(int64(min(m.n, math.MaxInt64)))) }
 
 func (m mark) String() string { return string(m.appendTo(nil)) }
 

@@ -27,7 +27,7 @@ func (c *Control) CheckIn(ctx context.Context, r fleet.Report, now time.Time) (f
 			return err
 		}
 		if !heard {
-			t, heard = c.hear(r, h.Lineage), true
+			t, heard = c.hear(r, h.Lineage, now), true
 		}
 		if !t.counts {
 			return nil

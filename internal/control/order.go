@@ -1,6 +1,8 @@
 package control
 
 import (
+	"time"
+
 	"github.com/kernwave/kernwave/fleet"
 )
 
@@ -8,8 +10,16 @@ import (
 // state, and from a second machine with a copy of the certificate. One is believed only if it continues the last one
 // that was believed (same boot, higher number), or proves by its echo that it was made after that one was answered.
 // Any other changes nothing; its answer says "again", and names itself: whoever is there gives the name back, and that
-// is the proof. So a reboot, and a restart of the control plane, cost a host one check-in more, and a message that was
-// on its way for a day is never taken for news.
+// is the proof. So a reboot, and a restart of the control plane, cost a host one check-in more.
+//
+// A report can continue the last one and be late all the same: it went to another control plane, or nowhere, and comes
+// the first time when its host has been silent for long. It says how long its host was up when it was made, and proofs
+// name an answer that says when it was given, so a message that was on its way for longer than [LateMost] is never
+// taken for news.
+
+// LateMost is how long a report can have been on its way and still be a sign of life: an agent gives a check-in up
+// after 20 s.
+const LateMost = time.Minute
 
 // line is the run of check-ins that counts for a host now. It lives in memory: a control plane that has just started
 // believes nobody without an echo of its own.
@@ -19,7 +29,10 @@ type line struct {
 	seq  uint64 // of the last report that was believed
 	echo uint64 // the seq in that report's echo; 0: it had none
 	at   mark   // of its answer
-	left *line  // the one before, as it was left
+	// began is when the host's boot-time clock was 0, by this clock, as the fastest report of this line says: a later time
+	// means that the report was on its way for so much longer. Zero: it does not say.
+	began time.Time
+	left  *line // the one before, as it was left
 }
 
 // turn is what hear makes of one report.
@@ -38,20 +51,24 @@ func (t turn) String() string {
 	return t.answer.String()
 }
 
-// hear puts a report in order. It is called once for each; l is the row's lineage, for what memory does not know.
-func (c *Control) hear(rep fleet.Report, l fleet.Lineage) turn {
+// hear puts a report in order that came at now. It is called once for each; l is the row's lineage, for what memory does
+// not know.
+func (c *Control) hear(rep fleet.Report, l fleet.Lineage, now time.Time) turn {
 	if rep.Seq == 0 {
 		return turn{counts: true, legacy: true}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.answers++
+	c.answers = max(c.answers+1, stamp(now))
 	cur, e, m := c.lines[rep.Host], parseAnswer(rep.Answered), c.mark(c.answers)
-	next := &line{boot: rep.Now.BootID, seq: rep.Seq, echo: e.seq, at: m}
+	next := &line{boot: rep.Now.BootID, seq: rep.Seq, echo: e.seq, at: m, began: beganAt(rep, now)}
 	switch {
-	case cur != nil && cur.continues(rep, e):
+	case cur != nil && cur.continues(rep, e) && !next.late(cur):
 		next.id, next.left = cur.id, cur.left
-	case e.mark.ours(c.cfg.From) && (cur == nil || e.mark.compare(cur.at) > 0):
+		if cur.began.Before(next.began) && !cur.began.IsZero() {
+			next.began = cur.began
+		}
+	case e.mark.ours(c.cfg.From) && (cur == nil || e.mark.compare(cur.at) > 0) && e.mark.age(now) <= LateMost:
 		next.id = e.line
 		if cur != nil && cur.id != e.line {
 			left := *cur
@@ -63,6 +80,19 @@ func (c *Control) hear(rep fleet.Report, l fleet.Lineage) turn {
 	}
 	c.lines[rep.Host] = next
 	return turn{counts: true, answer: answer{m, next.id, rep.Seq}, left: next.left}
+}
+
+// beganAt is when a report's host booted, had the report come at once; zero: it does not say how long ago that was.
+func beganAt(rep fleet.Report, now time.Time) time.Time {
+	if rep.Now.Uptime <= 0 {
+		return time.Time{}
+	}
+	return now.Add(-rep.Now.Uptime)
+}
+
+// late says whether a report of cur's line was on its way for much longer than the fastest one.
+func (next *line) late(cur *line) bool {
+	return !cur.began.IsZero() && !next.began.IsZero() && next.began.Sub(cur.began) > LateMost
 }
 
 // continues says whether a report directly follows the last one of this line. An agent that restarted in the same boot

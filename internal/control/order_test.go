@@ -39,14 +39,19 @@ func (m *machine) reboot(boot string) {
 // clone is a copy of the machine's memory, echo and all.
 func (m *machine) clone() *machine { c := *m; return &c }
 
+// report is what it says now.
+func (m *machine) report() fleet.Report {
+	f := m.facts
+	return fleet.Report{
+		Host: m.id, FactsHash: f.Hash(), Facts: &f, Operation: m.op, Seq: uint64(m.h.now.Sub(m.up)), Answered: m.answered,
+		Now: fleet.HostState{BootID: m.boot, Release: oldRelease, Uptime: m.h.now.Sub(m.up), InService: true},
+	}
+}
+
 // say sends one report.
 func (m *machine) say() fleet.Desired {
 	m.h.t.Helper()
-	f := m.facts
-	m.last = fleet.Report{
-		Host: m.id, FactsHash: f.Hash(), Facts: &f, Operation: m.op, Seq: uint64(m.h.now.Sub(m.up)), Answered: m.answered,
-		Now: fleet.HostState{BootID: m.boot, Release: oldRelease, InService: true},
-	}
+	m.last = m.report()
 	d := m.h.send(m.last)
 	m.answered = d.Answer
 	m.h.now = m.h.now.Add(time.Second)
@@ -99,6 +104,55 @@ func (h *house) rows() string {
 		h.t.Fatal(err)
 	}
 	return out
+}
+
+// TestReportThatComesLateTheFirstTime: it was sent to another control plane, say, and is heard here when its host has been
+// silent for long.
+func TestReportThatComesLateTheFirstTime(t *testing.T) {
+	for name, c := range map[string]struct {
+		before func(m *machine) // the last report that comes in time
+		late   time.Duration
+		counts bool
+	}{
+		"in time":                  {func(m *machine) { m.settle() }, LateMost - 2*time.Second, true},
+		"late":                     {func(m *machine) { m.settle() }, LateMost + 2*time.Second, false},
+		"the proof of a new boot":  {func(m *machine) { m.reboot("boot-2"); m.say() }, LateMost + 2*time.Second, false},
+		"of an agent that is new":  {func(m *machine) { m.settle(); m.answered = "" }, LateMost + 2*time.Second, false},
+		"much later than the last": {func(m *machine) { m.settle(); m.h.now = m.h.now.Add(time.Hour) }, LateMost + 2*time.Second, false},
+		"in time, after an hour":   {func(m *machine) { m.settle(); m.h.now = m.h.now.Add(time.Hour) }, time.Second, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, "a")
+			m := h.machine("h0", "boot-1", "S1")
+			m.settle()
+			c.before(m)
+			r := m.report()
+			h.now = h.now.Add(c.late)
+			rows, seen := h.rows(), h.c.lastSeen("h0")
+			d := h.send(r)
+			if d.Again == c.counts || (h.c.lastSeen("h0") != seen) != c.counts || h.rows() != rows {
+				t.Errorf("%s late: %+v, last seen %s, before %s", c.late, d, h.c.lastSeen("h0"), seen)
+			}
+			if d := m.settle(); d.Again {
+				t.Errorf("the host cannot prove that it is there: %+v", d)
+			}
+		})
+	}
+}
+
+func TestClockThatJumpsCostsOneProof(t *testing.T) {
+	h := newHouse(t, "a")
+	m := h.machine("h0", "boot-1", "S1")
+	m.settle()
+	for _, by := range []time.Duration{time.Hour, -2 * time.Hour, 400 * 24 * time.Hour} {
+		h.now, m.up = h.now.Add(by), m.up.Add(by) // the control plane's clock alone
+		if d := m.settle(); d.Again {
+			t.Errorf("by %s: the host is not believed: %+v", by, d)
+		}
+		if d := m.say(); d.Again {
+			t.Errorf("by %s: it has to prove itself again and again: %+v", by, d)
+		}
+	}
 }
 
 func TestLateAndRepeatedReportsChangeNothing(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/api"
+	"github.com/kernwave/kernwave/internal/control"
 )
 
 // netFault is one fault of the network while it lasts.
@@ -191,13 +192,16 @@ func (w *world) refused(p *plane, h *host, err error) {
 	w.note(&h.ring, p.name, "answers "+h.name+" with an error:", err.Error())
 }
 
-// lateness is the most that a message can be late by the scenario's faults.
+// latenessOf is the most that a message can be late by the scenario's faults and be believed: what is repeated may have
+// been lost the first time, or have gone to another control plane.
 func latenessOf(s Scenario) time.Duration {
 	late := 2 * time.Second
 	for _, f := range s.Faults {
 		switch f.What {
 		case FaultDelay, FaultSlowStore:
 			late = max(late, 2*time.Second+f.By)
+		case FaultRepeat:
+			late = max(late, 2*time.Second+min(f.By, control.LateMost))
 		}
 	}
 	return late
