@@ -1,0 +1,168 @@
+package sim
+
+import (
+	"fmt"
+
+	"github.com/kernwave/kernwave/fleet"
+	"github.com/kernwave/kernwave/internal/operator"
+	"github.com/kernwave/kernwave/internal/store"
+)
+
+// cloned is one certificate with two machines.
+type cloned struct {
+	last  *host
+	turns int // how often another machine than last time was believed
+}
+
+// committed takes what a transaction wrote into the truth about its store, and checks it.
+func (w *world) committed(p *plane, got *written) {
+	r := p.dir.rows
+	for _, e := range got.events {
+		if w.opt.Trace != nil || e.Host == "" {
+			w.note(&p.ring, p.name, "records "+e.Kind+":", e.What, e.Why)
+		}
+		if h := w.byID[e.Host]; h != nil {
+			w.note(&h.ring, p.name, "records "+e.Kind+":", e.What, e.Why)
+		}
+		w.count("event-" + e.Kind)
+	}
+	r.events = max(r.events, got.lastSeq)
+	for _, h := range got.hosts {
+		if h.Status != r.status[h.ID] {
+			w.progress = w.now
+		}
+		r.status[h.ID], r.known[h.ID] = h.Status, h.FactsHash != ""
+		if h.Frozen != "" || r.frozen[h.ID] {
+			r.frozen[h.ID] = h.Frozen != ""
+		}
+	}
+	for _, b := range got.budgets {
+		if b.Limit == 0 {
+			delete(r.budgets, b.By)
+			continue
+		}
+		r.budgets[b.By] = b.Limit
+	}
+	for _, row := range got.rollouts {
+		w.tookRollout(p, row)
+	}
+	for _, a := range got.approvals {
+		r.excuse(a)
+	}
+	for _, op := range got.ops {
+		w.tookOperation(p, op)
+	}
+	var given []store.Grant
+	for _, g := range got.grants {
+		if _, known := r.grants[g.ID]; !known {
+			given = append(given, g)
+			if first := r.live[g.Host]; first != "" && g.EndedAt.IsZero() {
+				w.breaks(1, "a host is given a second grant when the first has ended, and not before", w.machines(g.Host), p,
+					"%s gives %s to %s for %s, and %s for %s has not ended", p.name, g.ID, g.Host, g.Operation, first, r.grants[first].Operation)
+			}
+		}
+		r.grants[g.ID] = g
+		if g.EndedAt.IsZero() {
+			r.live[g.Host] = g.ID
+		} else if r.live[g.Host] == g.ID {
+			delete(r.live, g.Host)
+		}
+	}
+	for _, g := range given {
+		w.count("grant")
+		w.checkGrant(p, g)
+	}
+}
+
+// excuse notes which canaries of a type were out of the fleet by a person's word when it was approved: they are not
+// waited for, also once they are back.
+func (r *rows) excuse(a store.Approval) {
+	for id, row := range r.rollouts {
+		if row.plan == nil || a.By != "rollout "+id {
+			continue
+		}
+		for _, t := range row.plan.Types {
+			for _, c := range t.Canaries {
+				if t.ID == a.Type && r.status[c] != fleet.StatusActive {
+					r.excused[id+" "+string(c)] = true
+				}
+			}
+		}
+	}
+}
+
+func (w *world) tookRollout(p *plane, row store.Rollout) {
+	r := p.dir.rows
+	before, known := r.rollouts[row.ID]
+	now, err := readRollout(row, before, known, w.now)
+	if err != nil {
+		w.broken(fmt.Errorf("read rollout %s: %w", row.ID, err))
+		return
+	}
+	r.rollouts[row.ID] = now
+	if !known || now.status != before.status || now.state.Stage != before.state.Stage {
+		w.progress = w.now
+	}
+	if now.status == "paused" && before.status != "paused" {
+		w.sawPause(row.ID, now.state.Paused)
+	}
+}
+
+// tookOperation checks that operations go forward, one at a time.
+func (w *world) tookOperation(p *plane, op fleet.Operation) {
+	w.count(SeenChecks)
+	r := p.dir.rows
+	hs := w.machines(op.Host)
+	before, known := r.ops[op.ID]
+	_, adopted := w.owners[op.ID]
+	if !known && adopted {
+		w.count("operation-adopted") // from a host's journal, after a restore
+	}
+	if !known && !adopted {
+		w.owners[op.ID] = op.Owner
+		w.count("operation")
+		if other := r.open[op.Host]; other != "" && other != op.ID {
+			w.breaks(6, "a host has one operation at a time", hs, p, "%s wants %s of %s, whose operation %s is open", p.name, op.ID, op.Host, other)
+		}
+		for _, h := range hs {
+			if why := h.truth.failed[op.Owner]; why != "" && op.Stage >= 0 {
+				w.breaks(6, "a kernel from which a host has gone back is not offered to it again without a person", hs, p,
+					"%s wants %s of %s in %s, which has gone back from it: %s", p.name, op.Release, op.Host, op.Owner, why)
+			}
+		}
+	}
+	if known && before.Phase.Ended() && op.Phase != before.Phase {
+		w.breaks(6, "an operation that has ended stays so", hs, p, "operation %s of %s is %s, after it was %s", op.ID, op.Host, op.Phase, before.Phase)
+	}
+	if !known || op.Phase != before.Phase || op.Problem != nil && before.Problem == nil {
+		w.progress = w.now
+	}
+	r.ops[op.ID] = op
+	switch {
+	case !op.Phase.Ended():
+		r.open[op.Host] = op.ID
+	case r.open[op.Host] == op.ID:
+		delete(r.open, op.Host)
+	}
+}
+
+// asks notes what a person is about to ask for: it may be written even if no answer comes.
+func (w *world) asks(p *plane, c operator.Change) {
+	switch c.Action {
+	case operator.ActionRetry:
+		for _, h := range w.machines(c.Host) {
+			delete(h.truth.failed, c.Rollout)
+			if !h.a.Ended() {
+				h.truth.retried = h.opID()
+			}
+		}
+	case operator.ActionSkip:
+		w.asked[c.Rollout+" skip "+string(c.Host)] = true
+	case operator.ActionLeaveOut:
+		w.asked[c.Rollout+" leave-out "+string(c.Type)] = true
+	case operator.ActionRollback:
+		w.asked[c.Rollout+" rollback"] = true
+	case operator.ActionResume:
+		p.dir.rows.resumed[c.Rollout] = true
+	}
+}
