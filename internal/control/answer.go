@@ -22,7 +22,9 @@ func (m mark) compare(o mark) int {
 func stamp(now time.Time) uint64 { return uint64(max(now.UnixMilli(), 0)) }
 
 // age is how long ago m was given, to a millisecond; negative if a clock went back since.
-func (m mark) age(now time.Time) time.Duration { return now.Sub(time.UnixMilli(int64(min(m.n, math.MaxInt64)))) }
+func (m mark) age(now time.Time) time.Duration {
+	return now.Sub(time.UnixMilli(int64(min(m.n, math.MaxInt64))))
+}
 
 func (m mark) String() string { return string(m.appendTo(nil)) }
 
