@@ -11,6 +11,7 @@ import (
 var (
 	argMatch = cache.Arg{Name: "match", Keyword: "MATCH", Type: cache.Pattern, Help: "only keys that match, as KEYS has it; nothing else is ever changed"}
 	argRate  = cache.Arg{Name: "rate", Keyword: "RATE", Type: cache.Integer, Optional: true, Default: "2000", Min: 1, Max: 200_000, Help: "keys a second on each node at most: what is gone at once comes back to the origin at once"}
+	argSlack = cache.Arg{Name: "slack", Keyword: "SLACK", Type: cache.Decimal, Optional: true, Default: "2", Min: 1.1, Max: 100, Help: "how many times longer than before a canary's ping may take before the work slows down"}
 	argWork  = cache.Arg{Name: "id", Public: true, Help: "the work: b-…"}
 	// fullest bounds a capture: it stands on the gateway's disk.
 	fullest = float64(int64(1) << 40)
@@ -42,7 +43,7 @@ var rows = []cache.Field{
 func Commands(m *Manager) []*cache.Command {
 	c := &commands{m}
 	flow := "\nCall it with DRYRUN: it counts, over all keys, and answers with the plan and the id of an approval. Another person says CACHE.APPROVE id within 30 minutes; then call it again with the same words and APPROVAL id in the place of DRYRUN."
-	common := []cache.Arg{argRate, cache.ArgOn, cache.ArgDryRun, cache.ArgApprove, cache.ArgAsync, cache.ArgFormat}
+	common := []cache.Arg{argRate, argSlack, cache.ArgOn, cache.ArgDryRun, cache.ArgApprove, cache.ArgAsync, cache.ArgFormat}
 	return []*cache.Command{
 		{
 			Name: "CACHE.UNLINK", Summary: "unlink all keys that match a pattern", Class: cache.Write, Plans: true,
@@ -73,7 +74,7 @@ func Commands(m *Manager) []*cache.Command {
 		{
 			Name: "CACHE.UNDO", Summary: "put back what CACHE.UNLINK or CACHE.EXPIRE changed", Class: cache.Write, Plans: true,
 			Help:   "Values come back byte for byte and expire when they would have. A key that someone has written since, or whose time to live someone has changed, stays as it is and is counted as kept. It may be repeated." + flow,
-			Args:   []cache.Arg{argWork, argRate, cache.ArgDryRun, cache.ArgApprove, cache.ArgAsync, cache.ArgFormat},
+			Args:   []cache.Arg{argWork, argRate, argSlack, cache.ArgDryRun, cache.ArgApprove, cache.ArgAsync, cache.ArgFormat},
 			Guards: guards, Needs: "5.0; 7.0 for what expires, and EVAL", Reply: rows,
 			Examples: []string{"CACHE.UNDO b-0123456789ab DRYRUN", "CACHE.UNDO b-0123456789ab APPROVAL p-0123456789ab"},
 			Run:      c.undo,
@@ -92,7 +93,7 @@ type commands struct{ m *Manager }
 func plan(c *cache.Call, op string) *Plan {
 	return &Plan{
 		Op: op, Match: c.Text("match"), Idle: c.Duration("idle"), Capture: c.Int("capture"), TTL: c.Duration("ttl"), Jitter: c.Float("jitter") / 100,
-		NoTTL: c.Flag("no_ttl"), Rate: c.Int("rate"), On: c.Select("on").String(), By: c.User.Name,
+		NoTTL: c.Flag("no_ttl"), Rate: c.Int("rate"), Slack: c.Float("slack"), On: c.Select("on").String(), By: c.User.Name,
 	}
 }
 
@@ -196,7 +197,7 @@ func (c *commands) undo(ctx context.Context, call *cache.Call) (cache.Value, err
 	case of.Plan.Op == Undo:
 		return cache.Value{}, cache.Errorf(cache.CodeErr, "make a new plan for what is to be changed again", "%s is an undo itself", of.ID)
 	}
-	want := &Plan{Op: Undo, Of: of.ID, Rate: call.Int("rate"), By: call.User.Name}
+	want := &Plan{Op: Undo, Of: of.ID, Rate: call.Int("rate"), Slack: call.Float("slack"), By: call.User.Name}
 	if call.Text("approval") != "" {
 		return c.approved(ctx, call, want)
 	}
@@ -204,7 +205,7 @@ func (c *commands) undo(ctx context.Context, call *cache.Call) (cache.Value, err
 	if err != nil {
 		return cache.Value{}, err
 	}
-	p.Rate, p.By, p.At = want.Rate, want.By, c.m.now().UTC()
+	p.Rate, p.Slack, p.By, p.At = want.Rate, want.Slack, want.By, c.m.now().UTC()
 	return c.ask(call, p, upstream.GuardReport{})
 }
 

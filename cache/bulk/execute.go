@@ -78,7 +78,7 @@ func (m *Manager) dryRun(ctx context.Context, job string, sel cache.Select, p *P
 				return
 			}
 			defer release()
-			pace, err := n.Pace(ctx, 0, 0)
+			pace, err := n.Pace(ctx, p.Slack, 0)
 			if err != nil {
 				errs[i] = err
 				return

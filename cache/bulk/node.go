@@ -128,7 +128,7 @@ func (x *node) guarded(ctx context.Context, f func(ctx context.Context, x *node)
 		return err
 	}
 	defer func() { _ = x.write.Close() }()
-	if x.pace, err = x.n.Pace(ctx, 0, 0); err != nil {
+	if x.pace, err = x.n.Pace(ctx, x.w.Plan.Slack, 0); err != nil {
 		return err
 	}
 	defer x.pace.Close()

@@ -27,6 +27,7 @@ type Plan struct {
 	NoTTL   bool          `json:"no_ttl,omitempty"`  // expire: only keys that never expire
 	Of      string        `json:"of,omitempty"`      // undo: what is undone
 	Rate    int64         `json:"rate"`              // keys a second on each node at most
+	Slack   float64       `json:"slack"`             // how many times longer than before a ping may take
 	On      string        `json:"on,omitempty"`
 	By      string        `json:"by"`
 	At      time.Time     `json:"at"`
@@ -62,7 +63,7 @@ func (p *Plan) Most() int64 {
 // Hash names the plan.
 func (p *Plan) Hash() string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %q %d %d %d %g %t %q %d %q %q %d\n", p.Op, p.Match, p.Idle, p.Capture, p.TTL, p.Jitter, p.NoTTL, p.Of, p.Rate, p.On, p.By, p.At.UnixNano())
+	fmt.Fprintf(h, "%q %q %d %d %d %g %t %q %d %g %q %q %d\n", p.Op, p.Match, p.Idle, p.Capture, p.TTL, p.Jitter, p.NoTTL, p.Of, p.Rate, p.Slack, p.On, p.By, p.At.UnixNano())
 	for _, s := range p.Shards {
 		fmt.Fprintf(h, "%q %q %d %d\n", s.Cluster, s.Addr, s.Keys, s.Bytes)
 	}

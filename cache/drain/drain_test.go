@@ -55,6 +55,8 @@ func newShard(t testing.TB, mode string, v cachetest.Version) shard {
 type writers struct {
 	mu    sync.Mutex
 	acked map[string]string // key → who acknowledged it
+	last  time.Time         // when a write was acknowledged last, by either
+	gap   time.Duration     // the longest time without
 	stop  context.CancelFunc
 	wg    sync.WaitGroup
 }
@@ -86,6 +88,11 @@ func (s shard) write(run int) *writers {
 					if v.Str == "OK" {
 						w.mu.Lock()
 						w.acked[key] = name
+						if now := time.Now(); w.last.IsZero() {
+							w.last = now
+						} else {
+							w.gap, w.last = max(w.gap, now.Sub(w.last)), now
+						}
 						w.mu.Unlock()
 					}
 					time.Sleep(time.Millisecond)
@@ -289,7 +296,7 @@ func TestDrain(t *testing.T) {
 			}
 			time.Sleep(200 * time.Millisecond)
 			acked, lost, by := w.end(s.b)
-			t.Logf("%d acknowledged writes: %v", acked, by)
+			t.Logf("%d acknowledged writes: %v; %s at most without one", acked, by, w.gap.Round(time.Millisecond))
 			if lost > 0 || by["a"] == 0 || by["b"] == 0 {
 				t.Errorf("%d lost of %d: %v", lost, acked, by)
 			}
