@@ -1,8 +1,8 @@
 #!/bin/bash
-# The long proofs of the cache gateway. PART chooses: protocol, leases, scripts, looks, bulk, drain. Each prints its figures.
+# The long proofs of the cache gateway. PART chooses: protocol, leases, scripts, looks, bulk, drain, doors. Each prints its figures.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
-part=${PART:-protocol leases scripts looks bulk drain}
+part=${PART:-protocol leases scripts looks bulk drain doors}
 fail=0
 run() { echo "bench-cache: $*"; go test -count=1 -timeout 0 -v "$@" || fail=1; }
 for p in $part; do
@@ -24,7 +24,8 @@ for p in $part; do
       ;;
     bulk) run ./cache/bulk -run 'TestKilledAndResumed|TestRateIsHeld|TestCustomersWriteMeanwhile' -bulk.keys 1000000 ;;
     drain) run ./cache/drain -run 'TestFaults' -drain.runs 100 ;; # in a cluster; 20 under Sentinel and 20 of a plain pair
-    *) echo "bench-cache: error: there is no part $p; next: PART=protocol, leases, scripts, looks, bulk or drain" >&2; exit 2 ;;
+    doors) run ./internal/cli -run 'TestEveryCommandThroughEveryDoor' -cache.matrix ;; # each door on each topology
+    *) echo "bench-cache: error: there is no part $p; next: PART=protocol, leases, scripts, looks, bulk, drain or doors" >&2; exit 2 ;;
   esac
 done
 exit $fail

@@ -238,6 +238,10 @@ func (s *shard) play(t testing.TB, rnd *rand.Rand, run int) (fault, state string
 	if state == Drained {
 		now, other = s.b, s.a
 	}
+	end = time.Now().Add(20 * time.Second) // a node of a cluster says that it is a primary for a moment after its start
+	for (!primary(now) || primary(other)) && time.Now().Before(end) {
+		time.Sleep(20 * time.Millisecond)
+	}
 	if !primary(now) || primary(other) {
 		t.Fatalf("run %d (%s, step %d): it is %s, and a is %s, b is %s; %s", run, fault, die, state, s.a.Info("role"), s.b.Info("role"), said)
 	}

@@ -20,7 +20,8 @@ type Conn struct {
 	r  *resp.Reader
 	w  *resp.Writer
 	// broken is set when an answer was given up: what comes next belongs to someone else's question.
-	broken bool
+	broken   bool
+	readonly bool // READONLY was said: of pooled connections to nodes of a cluster
 }
 
 // credential is who the gateway is in a node's eyes.

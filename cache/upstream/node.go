@@ -58,7 +58,14 @@ func (n *Node) Pipe(ctx context.Context, cmds ...[]string) ([]cache.Value, error
 	if err != nil {
 		return nil, &Failure{Node: n.Addr, Err: err}
 	}
-	vs, err := c.Pipe(ctx, cmds...)
+	if n.Mode == "cluster" && !c.readonly { // else a replica sends every question about a key to its primary
+		c.readonly = true
+		_, err = c.Pipe(ctx, []string{"READONLY"})
+	}
+	var vs []cache.Value
+	if err == nil {
+		vs, err = c.Pipe(ctx, cmds...)
+	}
 	n.pool.put(c)
 	if err != nil {
 		return nil, &Failure{Node: n.Addr, Err: err}
