@@ -113,6 +113,11 @@ func (m *Manager) commands() []*cache.Command {
 		},
 		{Name: "CACHE.CMD ROLLBACK", Summary: "Go back to the version that ran before, or to none", Class: cache.Write, Args: []cache.Arg{argName}, Run: m.rollbackCmd, Guards: []string{"for admins"}, Examples: []string{"CACHE.CMD ROLLBACK CACHE.X.NOTTL"}},
 		{Name: "CACHE.CMD LIST", Summary: "List operators' commands and their versions", Class: cache.Read, Args: []cache.Arg{cache.ArgFormat}, Run: m.listCmd},
+		{
+			Name: "CACHE.CMD DIFF", Summary: "Show what a version changes against the one that runs, or another", Class: cache.Read,
+			Args:     []cache.Arg{argName, argVersion, {Name: "against", Keyword: "AGAINST", Optional: true, Public: true, Help: "the hash of another version; default: the one that runs, or the one loaded before"}, cache.ArgFormat},
+			Examples: []string{"CACHE.CMD DIFF CACHE.X.NOTTL", "CACHE.CMD DIFF CACHE.X.NOTTL VERSION 0123456789ab AGAINST ba9876543210"}, Run: m.diffCmd,
+		},
 		{Name: "CACHE.CMD SHOW", Summary: "Show a version's manifest and program", Class: cache.Read, Args: []cache.Arg{argName, argVersion}, Run: m.showCmd},
 	}
 }

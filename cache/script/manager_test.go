@@ -153,6 +153,7 @@ func TestLifecycle(t *testing.T) {
 		t.Errorf("SHADOW: %+v", v)
 	}
 	g.must(ada, "CACHE.CMD", "PROMOTE", "CACHE.X.TRY")
+	g.fails("has no other version to compare this one with", vi, "CACHE.CMD", "DIFF", "CACHE.X.TRY")
 	word := func(u cache.User) string {
 		v := g.must(u, "CACHE.X.TRY")
 		return v.Get("rows").Items[0].Get("word").Str
@@ -173,6 +174,14 @@ func TestLifecycle(t *testing.T) {
 	}()
 	time.Sleep(100 * time.Millisecond)
 	g.must(ada, "CACHE.CMD", "PUT", string(two.Tar()))
+	for _, against := range [][]string{nil, {"VERSION", two.Hash, "AGAINST", one.Hash[:8]}} {
+		d := g.must(vi, append([]string{"CACHE.CMD", "DIFF", "CACHE.X.TRY"}, against...)...)
+		if p := d.Get("program").Str; d.Get("from").Str != one.Hash || d.Get("to").Str != two.Hash || d.Get("manifest").Str != "" ||
+			!strings.Contains(p, "\n-  emit(word = \"one\")\n+  emit(word = \"two\")\n") || !strings.Contains(p, "\n   ") {
+			t.Errorf("DIFF %v: %+v", against, d)
+		}
+	}
+	g.fails("has no version 0123456789", vi, "CACHE.CMD", "DIFF", "CACHE.X.TRY", "AGAINST", "0123456789")
 	g.must(op, "CACHE.CMD", "TEST", "CACHE.X.TRY")
 	began := time.Now()
 	g.must(ada, "CACHE.CMD", "PROMOTE", "CACHE.X.TRY")

@@ -266,6 +266,9 @@ func (pl *cachePlace) story(t *testing.T, d door) {
 	ok("ada", "CACHE.CMD CHECK BUNDLE", "CACHE.X.NOTTL")
 	ok("ada", "CACHE.CMD PUT BUNDLE", "CACHE.X.NOTTL")
 	ok("ada", "CACHE.CMD SHOW CACHE.X.NOTTL", "manifest")
+	if out, good := calls("ada", "CACHE.CMD DIFF CACHE.X.NOTTL"); good || !strings.Contains(out, "no other version") {
+		t.Errorf("one version, compared with another: %s", out)
+	}
 	ok("ada", "CACHE.CMD SHADOW CACHE.X.NOTTL"+on+" WITH *", "wall_ms")
 	if _, err := exec.LookPath("redis-check-rdb"); err == nil {
 		ok("ada", "CACHE.CMD TEST CACHE.X.NOTTL", "passed")
