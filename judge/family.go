@@ -22,7 +22,7 @@ type method struct {
 }
 
 var reference = method{
-	q: 0.05, level: 0.95, width: 8, worth: 6, wander: [3]float64{1.1, 1.3, 1.1},
+	q: 0.05, level: 0.95, width: 12, worth: 6, wander: [3]float64{1.1, 1.3, 1.1},
 	lnShare: [3]float64{ln(0.8), ln(0.1), ln(0.1)}, cost: 1.6, caution: ln(1.6),
 }
 
