@@ -20,6 +20,8 @@ import (
 
 var runs = flag.Int("drain.runs", 4, "how many randomised runs with faults TestFaults plays in a cluster; make bench-cache plays 100")
 
+var oldest = flag.Bool("drain.oldest", false, "TestFaults on the oldest Redis instead of the newest Valkey")
+
 // shard is a primary and its replica, whichever is which.
 type shard struct {
 	mode    string
@@ -175,6 +177,9 @@ func (s *shard) ready(t testing.TB) {
 
 var approvalID = regexp.MustCompile(`"approval":"(p-[0-9a-f]+)"`)
 
+// steps are how many a hand-over has between which the gateway may be killed.
+var steps = map[string]int{"cluster": 4, "sentinel": 9, "standalone": 5}
+
 // play drains a with a random fault, heals it, and looks how it ended.
 func (s *shard) play(t testing.TB, rnd *rand.Rand, run int) (fault, state string) {
 	s.ready(t)
@@ -182,7 +187,7 @@ func (s *shard) play(t testing.TB, rnd *rand.Rand, run int) (fault, state string
 	fault = []string{"none", "replica killed", "link cut", "gateway killed", "gateway killed and replica killed", "gateway killed and link cut"}[rnd.IntN(6)]
 	die := 0
 	if strings.Contains(fault, "gateway") {
-		die = 1 + rnd.IntN(7)
+		die = 1 + rnd.IntN(steps[s.mode])
 	}
 	g := startGateway(t, path, s.seeds, die)
 	defer func() { g.kill() }()
@@ -273,10 +278,14 @@ func faults(t *testing.T, mode string, n int, v cachetest.Version) {
 // killed before a random step. Every run ends as drained or unchanged, and no acknowledged write is lost.
 func TestFaults(t *testing.T) {
 	all := cachetest.Two(t)
+	v := all[len(all)-1]
+	if *oldest {
+		v = all[0]
+	}
 	few := max(1, *runs/5)
-	t.Run("cluster", func(t *testing.T) { faults(t, "cluster", *runs, all[len(all)-1]) })
-	t.Run("sentinel", func(t *testing.T) { faults(t, "sentinel", few, all[len(all)-1]) })
-	t.Run("plain pair", func(t *testing.T) { faults(t, "standalone", few, all[len(all)-1]) })
+	t.Run("cluster", func(t *testing.T) { faults(t, "cluster", *runs, v) })
+	t.Run("sentinel", func(t *testing.T) { faults(t, "sentinel", few, v) })
+	t.Run("plain pair", func(t *testing.T) { faults(t, "standalone", few, v) })
 }
 
 // TestDrain drains without a fault, on every topology, and takes the host back.
