@@ -298,6 +298,10 @@ func TestLimits(t *testing.T) {
 	if v := r.ok(t, "ada", "CACHE.UNLINK MATCH idle IDLE 1h DRYRUN"); v.Get("keys").Int != 0 {
 		t.Errorf("a key that was just written is idle: %s", text(v))
 	}
+	s.Must("CONFIG", "SET", "maxmemory-policy", "allkeys-lfu")
+	if said := r.refused(t, "ada", "CACHE.UNLINK MATCH idle IDLE 1h DRYRUN", cache.CodeErr); !strings.Contains(said, "LFU") {
+		t.Errorf("idle times under LFU: %s", said)
+	}
 	r.refused(t, "ada", "CACHE.EXPIRE MATCH k:* TTL 0 DRYRUN", cache.CodeErr)
 	r.refused(t, "ada", "CACHE.BULK RESUME b-000000000000", cache.CodeErr)
 }

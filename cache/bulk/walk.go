@@ -307,11 +307,15 @@ func countMatches(ctx context.Context, n *upstream.Node, p *Plan, pace *upstream
 	}
 	// The walk asks about every key: only a page costs a round trip, and a key a few microseconds.
 	scan := upstream.Scan{Ask: asks, Tail: [][]string{{"SAMPLES", "5"}}, Pacer: pace}
+	var refused error
 	scan.Page = func(_ int, keys []string, vs []cache.Value) bool {
 		for i, k := range keys {
 			a := vs[i*len(asks) : (i+1)*len(asks)]
 			switch {
 			case !builtin.Match(p.Match, k) || a[0].IsNull():
+			case p.Idle > 0 && a[1].Kind == cache.Err: // of an LFU policy, which keeps no idle times
+				refused = moved(n.Addr, a[1])
+				return false
 			case p.Op == Expire && p.NoTTL && a[1].Int != -1:
 			case p.Idle > 0 && time.Duration(a[1].Int)*time.Second < p.Idle:
 			default:
@@ -322,6 +326,9 @@ func countMatches(ctx context.Context, n *upstream.Node, p *Plan, pace *upstream
 		return true
 	}
 	got, err := scan.Run(ctx, n)
+	if refused != nil {
+		return s, refused
+	}
 	if err == nil && !got.Whole {
 		err = errors.New("the walk did not come to its end")
 	}

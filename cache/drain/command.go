@@ -35,6 +35,7 @@ func Commands(k *Keeper) []*cache.Command {
 			},
 			Guards: []string{
 				"refuses without a replica on another host that is up to date, as new and as large; of a cluster also unless most primaries call it whole, and while slots move",
+				"refuses while CACHE.CONFIG TEMP holds a setting of a node whose role it would save",
 				"one primary of a cluster at a time; nothing is ever forced",
 				"another person's approval, bound to what moves where",
 			},

@@ -108,6 +108,9 @@ type Keeper struct {
 	approvals *cache.Approvals
 	log       cache.Log
 	now       func() time.Time
+	// Leased, if set before the first call, names a temporary change of a node's settings, which CONFIG REWRITE would make last;
+	// empty: there is none.
+	Leased func(cluster, addr string) string
 	// step is called between steps with what comes next; tests kill the gateway there.
 	step func(string)
 

@@ -337,6 +337,33 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestWholeHost: a host with two primaries, one with two replicas, and a replica of a third shard.
+func TestWholeHost(t *testing.T) {
+	v := cachetest.Any(t)
+	one, two := cachetest.StartPair(t, v, 1), cachetest.StartPair(t, v, 2)
+	third := cachetest.StartOn(t, v, "127.0.0.6")
+	here := cachetest.StartOn(t, v, "127.0.0.1", "--replicaof", third.Host+" "+fmt.Sprint(third.Port))
+	cachetest.Eventually(t, "it follows", func() bool { return here.Info("master_link_status") == "up" })
+	r := newRig(t, one.Primary, two.Primary, third)
+	d, err := r.drain(t, "127.0.0.1")
+	if err != nil || d.Get("state").Str != Drained || d.Get("may_reboot").Int != 1 || len(d.Get("nodes").Items) != 3 {
+		t.Fatalf("%v %+v", err, d)
+	}
+	if primary(one.Primary) || primary(two.Primary) || primary(here) || !primary(third) || !primary(one.Replicas[0]) {
+		t.Error("a primary is left on the host, or another was moved")
+	}
+	now, other := two.Replicas[0], two.Replicas[1]
+	if primary(other) {
+		now, other = other, now
+	}
+	if !primary(now) || other.Info("master_port") != fmt.Sprint(now.Port) || other.Info("master_host") != now.Host {
+		t.Errorf("the other replica follows %s:%s, and the primary is %s", other.Info("master_host"), other.Info("master_port"), now.Addr())
+	}
+	if _, err := r.do("ada", "CACHE.RESUME "+d.Get("id").Str); err != nil {
+		cachetest.Eventually(t, "it is resumed", func() bool { _, err := r.do("ada", "CACHE.RESUME "+d.Get("id").Str); return err == nil })
+	}
+}
+
 // TestRefuses: what may not be drained stays as it is, and says why.
 func TestRefuses(t *testing.T) {
 	v := cachetest.Any(t)
@@ -358,6 +385,14 @@ func TestRefuses(t *testing.T) {
 		t.Errorf("replicas only: %v, %v", v, err)
 	}
 	refused("CACHE.DRAIN "+p.Primary.Host, "APPROVAL p-")
+	r.k.Leased = func(_, addr string) string {
+		if addr == p.Replicas[0].Addr() {
+			return "l-1"
+		}
+		return ""
+	}
+	refused("CACHE.DRAIN "+p.Primary.Host+" DRYRUN", "CACHE.CONFIG TEMP REVERT l-1")
+	r.k.Leased = nil
 	p.Replicas[0].Must("CONFIG", "SET", "maxmemory", "1mb")
 	refused("CACHE.DRAIN "+p.Primary.Host+" DRYRUN", "may hold less memory")
 	p.Replicas[0].Must("CONFIG", "SET", "maxmemory", "0")

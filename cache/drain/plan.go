@@ -47,6 +47,13 @@ func (k *Keeper) plan(ctx context.Context, what string, cold bool, by string) (*
 			default:
 				return nil, cache.Errorf(cache.CodeGuard, "mend or add a replica on another host; or accept that its keys are gone, with COLD", "%s cannot be drained: %s", n.Addr, why)
 			}
+			if n.Mode != "cluster" && to != nil && k.Leased != nil { // roles are saved with CONFIG REWRITE
+				for _, addr := range []string{n.Addr, to.Addr} {
+					if id := k.Leased(n.Cluster, addr); id != "" {
+						return nil, cache.Errorf(cache.CodeGuard, "CACHE.CONFIG TEMP REVERT "+id+", and drain it again", "a setting of %s is changed for a while, and saving its role would make that last", addr)
+					}
+				}
+			}
 			if n.Mode == "cluster" && to != nil {
 				if err := k.clusterFit(ctx, v, n); err != nil {
 					return nil, err

@@ -251,6 +251,18 @@ func (k *Keeper) Get(id string) (Lease, error) {
 	return Lease{}, k.unknown(id)
 }
 
+// On returns the id of a lease that is open on a node; empty: none is.
+func (k *Keeper) On(cluster, addr string) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for id, l := range k.leases {
+		if slices.ContainsFunc(l.Parts, func(p Part) bool { return p.Cluster == cluster && p.Addr == addr && (open(p.State) || p.busy) }) {
+			return id
+		}
+	}
+	return ""
+}
+
 // List returns the leases that are open and the newest that are over, oldest first.
 func (k *Keeper) List() []Lease {
 	k.mu.Lock()

@@ -53,6 +53,7 @@ func openState(dir string, g *cache.Gateway, fl *upstream.Fleet, approvals *cach
 		s.close()
 		return nil, op(err)
 	}
+	s.drains.Leased = s.keeper.On
 	for _, c := range slices.Concat(lease.Commands(s.keeper, fl, approvals), bulk.Commands(s.bulk), drain.Commands(s.drains)) {
 		if err := g.Registry.Put(c); err != nil {
 			s.close()
