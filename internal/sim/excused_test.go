@@ -16,3 +16,18 @@ func TestCanaryThatComesBackIsNotWaitedFor(t *testing.T) {
 		t.Error("no host was taken out and brought back: look for another seed")
 	}
 }
+
+// TestNobodyKnowsOfATrialBeforeBothWerePutBack: the disk of a host that went back from the kernel is put back to what it
+// was before, and so is the store. Where only one of them is, the other still knows.
+func TestNobodyKnowsOfATrialBeforeBothWerePutBack(t *testing.T) {
+	res, err := Run(t.Context(), Random(1916), Options{Seed: 1916})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Broken != nil {
+		t.Error(res.Broken)
+	}
+	if res.Faults["old-disk"] == 0 || res.Faults["restore"] == 0 || len(res.Harmed) == 0 {
+		t.Error("no host and no store were put back: look for another seed")
+	}
+}

@@ -193,7 +193,7 @@ func (w *world) cloneImage(h *host) {
 
 // oldDisk restores h's disk to what it was some time ago.
 func (h *host) oldDisk(f Fault) {
-	a, disk := h.a.Disk(), h.m.disk
+	a, disk, taken := h.a.Disk(), h.m.disk, h.w.now
 	h.w.after(f.By, func() {
 		if !h.m.on || h.m.hung {
 			return
@@ -203,7 +203,7 @@ func (h *host) oldDisk(f Fault) {
 		h.leaves("its disk is restored")
 		h.newLife()
 		h.a, h.m.disk = a, disk
-		h.truth.restored = true
+		h.truth.forget(taken)
 		h.boot()
 	})
 }

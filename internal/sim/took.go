@@ -125,9 +125,13 @@ func (w *world) tookOperation(p *plane, op fleet.Operation) {
 			w.breaks(6, "a host has one operation at a time", hs, p, "%s wants %s of %s, whose operation %s is open", p.name, op.ID, op.Host, other)
 		}
 		for _, h := range hs {
-			if why := h.truth.failed[op.Owner]; why != "" && op.Stage >= 0 {
+			g, failed := h.truth.failed[op.Owner]
+			if _, here := r.ops[g.op]; g.forgotten && !here {
+				continue // put back to before it, the host and this store alike: nobody could know
+			}
+			if failed && op.Stage >= 0 {
 				w.breaks(6, "a kernel from which a host has gone back is not offered to it again without a person", hs, p,
-					"%s wants %s of %s in %s, which has gone back from it: %s", p.name, op.Release, op.Host, op.Owner, why)
+					"%s wants %s of %s in %s, which has gone back from it: %s", p.name, op.Release, op.Host, op.Owner, g.why)
 			}
 		}
 	}

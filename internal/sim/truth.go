@@ -23,7 +23,7 @@ type hostTruth struct {
 	told      map[fleet.OperationID]bool // to commit
 	committed map[string]bool            // rollouts that brought it the kernel for good
 	ever      bool                       // it has committed the new kernel
-	failed    map[string]string          // rollouts whose kernel it has gone back from, and no person has said retry
+	failed    map[string]goneBack        // rollouts whose kernel it has gone back from, and no person has said retry
 	retried   fleet.OperationID          // a person has said retry while this one was open: whatever becomes of it
 	restored  bool                       // its disk was put back to an older state
 	granted   grantSeen
@@ -43,7 +43,24 @@ type grantSeen struct {
 func (t *hostTruth) init() {
 	t.boots, t.reboots = map[fleet.OperationID]int{}, map[fleet.OperationID]int{}
 	t.passed, t.told = map[fleet.OperationID]bool{}, map[fleet.OperationID]bool{}
-	t.committed, t.failed = map[string]bool{}, map[string]string{}
+	t.committed, t.failed = map[string]bool{}, map[string]goneBack{}
+}
+
+// goneBack is that a host has gone back from a rollout's kernel.
+type goneBack struct {
+	why       string
+	op        fleet.OperationID
+	at        time.Duration
+	forgotten bool // its disk was put back to what it was before
+}
+
+// forget notes that h's disk is what it was at taken.
+func (t *hostTruth) forget(taken time.Duration) {
+	t.restored = true
+	for rollout, g := range t.failed {
+		g.forgotten = g.forgotten || g.at >= taken
+		t.failed[rollout] = g
+	}
 }
 
 // breaks ends the simulation: a promise was broken.
@@ -144,7 +161,7 @@ func (w *world) sawGoneBack(h *host, id fleet.OperationID, phase fleet.Phase) {
 	p := h.a.Problem()
 	if p != nil && p.Cause != fleet.CauseTold && p.Cause != fleet.CauseGrant && p.Cause != fleet.CauseInterrupted {
 		if owner := w.ownerOf(id); owner != "" && h.truth.retried != id {
-			h.truth.failed[owner] = p.What
+			h.truth.failed[owner] = goneBack{why: p.What, op: id, at: w.now}
 		}
 	}
 	if h.truth.restored {
