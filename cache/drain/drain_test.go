@@ -38,6 +38,11 @@ func newShard(t testing.TB, mode string, v cachetest.Version) shard {
 	switch mode {
 	case "cluster":
 		c := cachetest.StartCluster(t, v, 3, 1, append([]string{"raw", "cluster-require-full-coverage no"}, keeping...)...)
+		for _, n := range c.Servers() { // see tooSoon: the tests have no time to wait for more
+			if !v.Valkey {
+				n.Must("CONFIG", "SET", "cluster-node-timeout", "2000")
+			}
+		}
 		s := shard{mode: mode, a: c.Primaries[0], b: c.Replicas[0][0], seeds: addrs(c.Primaries...), cluster: c}
 		for i := 0; ; i++ {
 			if s.tag = fmt.Sprintf("{t%d}", i); c.Of(t, s.tag) == s.a {
@@ -172,6 +177,38 @@ func (s *shard) ready(t testing.TB) {
 	if s.cluster != nil {
 		s.cluster.Primaries[0], s.cluster.Replicas[0][0] = s.a, s.b
 		s.cluster.Wait(t)
+		if !s.a.Version.Valkey {
+			cachetest.Eventually(t, "the replica has followed for long enough", func() bool {
+				m := ageOf.FindStringSubmatch(s.a.Must("CLIENT", "LIST", "TYPE", "replica").Str)
+				return m != nil && len(m[1]) > 1 // ten seconds and more
+			})
+		}
+	}
+}
+
+var ageOf = regexp.MustCompile(` age=(\d+) `)
+
+// TestTooSoon: a node of a cluster that was a primary, and a replica again, does not stand for election while it may count
+// old votes.
+func TestTooSoon(t *testing.T) {
+	v := cachetest.Any(t)
+	if v.Valkey {
+		t.Skip("skipped: there is no Redis here, and Valkey does not need it")
+	}
+	s := newShard(t, "cluster", v)
+	s.ready(t)
+	r := newRig(t, s.cluster.Primaries...)
+	if d, err := r.drain(t, s.a.Addr()); err != nil || d.Get("state").Str != Drained {
+		t.Fatal(d, err)
+	}
+	cachetest.Eventually(t, "it follows", func() bool { return s.a.Info("master_link_status") == "up" })
+	time.Sleep(400 * time.Millisecond)
+	if _, err := r.do("ada", "CACHE.DRAIN "+s.b.Addr()+" DRYRUN"); err == nil || !strings.Contains(err.Error(), "the votes of an election") || !strings.Contains(err.Error(), "try again in") {
+		t.Errorf("right after: %v", err)
+	}
+	s.ready(t)
+	if d, err := r.drain(t, s.a.Addr()); err != nil || d.Get("state").Str != Drained {
+		t.Error(d, err)
 	}
 }
 

@@ -17,7 +17,8 @@ const (
 	failoverWithin = 5 * time.Second
 	// handOverWithin is how long a hand-over is watched for by the call that began it.
 	handOverWithin = 30 * time.Second
-	attempts       = 2
+	// attempts of one hand-over; in a cluster one: the next election must wait for longer than anyone does.
+	attempts = 2
 )
 
 // write sends one command with the credential for writes.
@@ -46,7 +47,11 @@ func (k *Keeper) carryOut(ctx context.Context, d *Drain, tell func(cache.Value))
 	for i := range d.Parts {
 		p := &d.Parts[i]
 		var last error
-		for try := 0; moves(*p) && try < attempts; try++ {
+		most := attempts
+		if p.Mode == "cluster" {
+			most = 1
+		}
+		for try := 0; moves(*p) && try < most; try++ {
 			if err := ctx.Err(); err != nil {
 				return context.Cause(ctx)
 			}

@@ -58,6 +58,9 @@ func (k *Keeper) plan(ctx context.Context, what string, cold bool, by string) (*
 				if err := k.clusterFit(ctx, v, n); err != nil {
 					return nil, err
 				}
+				if err := k.tooSoon(ctx, n, to); err != nil {
+					return nil, err
+				}
 			}
 		}
 		d.Parts = append(d.Parts, p)
