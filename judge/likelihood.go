@@ -57,14 +57,14 @@ func (f *shift) like(all *nodes, x float64) float64 {
 	var ls [5 * len(tails)]float64
 	top := math.Inf(-1)
 	for g, t := range tails {
-		for k, nd := range all[g] {
-			by := x + nd.mid
-			var p logProduct
-			for _, o := range f.own {
-				z := o.y - by
-				p.times(1 + float64(float64(z*z)*float64(o.inv*nd.inv)))
+		var logs [5]float64
+		for i := 0; i < len(f.own); i += fewHosts {
+			for k, p := range products(f.own[i:min(i+fewHosts, len(f.own))], &all[g], x) {
+				logs[k] += ln(p)
 			}
-			l := nd.logWeight - float64((t.df+1)/2*p.ln())
+		}
+		for k, nd := range all[g] {
+			l := nd.logWeight - float64((t.df+1)/2*logs[k])
 			ls[5*g+k] = l
 			top = max(top, l)
 		}
@@ -84,7 +84,7 @@ func (f *shift) density(all *nodes, x float64) (sum float64, ok bool) {
 		if nd[0].weight < 1e-9 && g > 0 {
 			continue
 		}
-		p := f.products(nd, x)
+		p := products(f.own, nd, x)
 		// What is too far off for a number in the first guess has none in the others either.
 		if g == 0 && !(max(p[1], p[2], p[4]) < 1e100) {
 			return 0, false
@@ -96,13 +96,16 @@ func (f *shift) density(all *nodes, x float64) (sum float64, ok bool) {
 	return sum, true
 }
 
+// fewHosts is how many hosts' factors a number can hold, however far off they are.
+const fewHosts = 16
+
 // products are those of 1 + z²/df over treated hosts, by node.
-func (f *shift) products(nd *[5]node, x float64) [5]float64 {
+func products(hosts []own, nd *[5]node, x float64) [5]float64 {
 	p0, p1, p2, p3, p4 := 1.0, 1.0, 1.0, 1.0, 1.0
 	x += nd[0].mid
 	shift, inv, wide, narrow := nd[1].mid-nd[0].mid, nd[0].inv, nd[3].inv, nd[4].inv
-	for i := range f.own {
-		o := &f.own[i]
+	for i := range hosts {
+		o := &hosts[i]
 		z := o.y - x
 		zz := float64(z*z) * o.inv
 		a, b := z-shift, z+shift
