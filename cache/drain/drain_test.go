@@ -178,6 +178,9 @@ func (s *shard) ready(t testing.TB) {
 		s.cluster.Primaries[0], s.cluster.Replicas[0][0] = s.a, s.b
 		s.cluster.Wait(t)
 		if !s.a.Version.Valkey {
+			for _, n := range []*cachetest.Server{s.a, s.b} { // one that was restarted has forgotten it
+				n.Must("CONFIG", "SET", "cluster-node-timeout", "2000")
+			}
 			cachetest.Eventually(t, "the replica has followed for long enough", func() bool {
 				m := ageOf.FindStringSubmatch(s.a.Must("CLIENT", "LIST", "TYPE", "replica").Str)
 				return m != nil && len(m[1]) > 1 // ten seconds and more
@@ -205,10 +208,6 @@ func TestTooSoon(t *testing.T) {
 	time.Sleep(400 * time.Millisecond)
 	if _, err := r.do("ada", "CACHE.DRAIN "+s.b.Addr()+" DRYRUN"); err == nil || !strings.Contains(err.Error(), "the votes of an election") || !strings.Contains(err.Error(), "try again in") {
 		t.Errorf("right after: %v", err)
-	}
-	s.ready(t)
-	if d, err := r.drain(t, s.a.Addr()); err != nil || d.Get("state").Str != Drained {
-		t.Error(d, err)
 	}
 }
 
@@ -329,7 +328,11 @@ func TestFaults(t *testing.T) {
 func TestDrain(t *testing.T) {
 	for _, mode := range []string{"cluster", "sentinel", "standalone"} {
 		t.Run(mode, func(t *testing.T) {
-			s := newShard(t, mode, cachetest.Any(t))
+			server := cachetest.Any(t)
+			if all := cachetest.Two(t); mode == "cluster" { // TestTooSoon has the others, which take long
+				server = all[len(all)-1]
+			}
+			s := newShard(t, mode, server)
 			s.ready(t)
 			r, err := open(filepath.Join(t.TempDir(), "j"), s.seeds)
 			must(t, err)

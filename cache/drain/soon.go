@@ -20,21 +20,24 @@ func (k *Keeper) tooSoon(ctx context.Context, n, heir *upstream.Node) error {
 	if heir.Flavour == "valkey" && !older(heir.Version, "9.1") {
 		return nil
 	}
-	vs, err := n.Pipe(ctx, []string{"CONFIG", "GET", "cluster-node-timeout"}, []string{"CLIENT", "LIST", "TYPE", "replica"})
+	v, err := heir.Do(ctx, "CONFIG", "GET", "cluster-node-timeout")
 	if err != nil {
 		return err
 	}
-	timeout := int64(15_000)
-	if len(vs[0].Items) == 2 {
-		if ms, ok := vs[0].Items[1].Integer(); ok {
+	timeout := int64(15_000) // as servers are shipped
+	if len(v.Items) == 2 {
+		if ms, ok := v.Items[1].Integer(); ok {
 			timeout = ms
 		}
+	}
+	if v, err = n.Do(ctx, "CLIENT", "LIST", "TYPE", "replica"); err != nil {
+		return err
 	}
 	need := 4*time.Duration(max(timeout, 1000))*time.Millisecond + time.Second
 	host, _, _ := net.SplitHostPort(heir.Addr)
 	youngest := time.Duration(-1) // of those from the heir's address, or of all
 	for _, own := range []bool{true, false} {
-		for line := range strings.SplitSeq(vs[1].Str, "\n") {
+		for line := range strings.SplitSeq(v.Str, "\n") {
 			f := map[string]string{}
 			for word := range strings.FieldsSeq(line) {
 				key, val, _ := strings.Cut(word, "=")
