@@ -322,6 +322,38 @@ func TestRateIsHeld(t *testing.T) {
 	}
 }
 
+// TestCancelled: CACHE.JOB CANCEL interrupts the work, which keeps what is left, and can be carried on or undone.
+func TestCancelled(t *testing.T) {
+	p := single(t, cachetest.Any(t))
+	keys := p.fill("k:", 1500)
+	before := p.look(keys)
+	r := newRig(t, p.servers...)
+	const call = "CACHE.UNLINK MATCH k:* CAPTURE 10mb RATE 300"
+	id, _ := r.approved(t, call)
+	job := r.ok(t, "ada", call+" APPROVAL "+id+" ASYNC").Get("job").Str
+	size := func() int64 { n, _ := p.servers[0].Must("DBSIZE").Integer(); return n }
+	cachetest.Eventually(t, "it has begun", func() bool { return size() < 1500 })
+	r.ok(t, "ada", "CACHE.JOB CANCEL "+job)
+	if _, err := r.do(t.Context(), "ada", "CACHE.JOB TAIL "+job); err == nil || !strings.HasPrefix(err.Error(), "CANCELLED") {
+		t.Errorf("the job: %v", err)
+	}
+	left := size()
+	w := r.m.list()[0]
+	if w.State() != Interrupted || left == 0 {
+		t.Fatalf("%s, %d keys are left", w.State(), left)
+	}
+	time.Sleep(200 * time.Millisecond)
+	if now := size(); now != left {
+		t.Errorf("it goes on after it was cancelled: %d keys, then %d", left, now)
+	}
+	r.refused(t, "vi", "CACHE.BULK RESUME "+w.ID+" EXTRA", cache.CodeErr)
+	u := r.carried(t, "CACHE.UNDO "+w.ID+" RATE 100000")
+	if int64(1500)-left > u.Get("changed").Int {
+		t.Errorf("%d were unlinked: %s", 1500-left, text(u))
+	}
+	diff(t, "undone in the middle", p.look(keys), before)
+}
+
 // TestCustomersWriteMeanwhile: a key that customers write while it is unlinked is never lost: its last value is in the
 // server, or comes back by UNDO.
 func TestCustomersWriteMeanwhile(t *testing.T) {
