@@ -36,17 +36,21 @@ func ended(t *testing.T, rnd *rand.Rand, dir, at, call string, takes time.Durati
 	t.Helper()
 	g := startGateway(t, dir, at)
 	defer func() { g.kill() }()
-	dry := g.ask(t, "ada", call+" DRYRUN")
-	m := planID.FindStringSubmatch(dry)
-	if m == nil {
-		t.Fatalf("%s DRYRUN: %s", call, dry)
+	begin := func() { // plans do not outlive a gateway
+		t.Helper()
+		dry := g.ask(t, "ada", call+" DRYRUN")
+		m := planID.FindStringSubmatch(dry)
+		if m == nil {
+			t.Fatalf("%s DRYRUN: %s", call, dry)
+		}
+		if got := g.ask(t, "bob", "CACHE.APPROVE "+m[1]); got != `"OK"` {
+			t.Fatalf("the approval: %s", got)
+		}
+		t.Logf("%s: the dry run counts %s keys", call, keysIn.FindStringSubmatch(dry)[1])
+		g.send(t, "ada", call+" APPROVAL "+m[1])
 	}
-	if got := g.ask(t, "bob", "CACHE.APPROVE "+m[1]); got != `"OK"` {
-		t.Fatalf("the approval: %s", got)
-	}
-	t.Logf("%s: the dry run counts %s keys", call, keysIn.FindStringSubmatch(dry)[1])
 	had := len(workID.FindAllStringSubmatch(g.ask(t, "ada", "CACHE.BULK LIST"), -1))
-	g.send(t, "ada", call+" APPROVAL "+m[1])
+	begin()
 	for {
 		select {
 		case answer, ok := <-g.lines:
@@ -70,8 +74,8 @@ func ended(t *testing.T, rnd *rand.Rand, dir, at, call string, takes time.Durati
 		g = startGateway(t, dir, at)
 		list := g.ask(t, "ada", "CACHE.BULK LIST")
 		ids := workID.FindAllStringSubmatch(list, -1)
-		if len(ids) == had { // killed before it began: the approval is not used up
-			g.send(t, "ada", call+" APPROVAL "+m[1])
+		if len(ids) == had { // killed before it began
+			begin()
 			continue
 		}
 		id := ids[len(ids)-1][1] // the newest is last
