@@ -292,6 +292,10 @@ func (s *shard) play(t testing.TB, rnd *rand.Rand, run int) (fault, state string
 	}
 	time.Sleep(300 * time.Millisecond) // and it stays so, with customers writing
 	acked, lost, by := w.end(now)
+	if lost > 0 && s.mode == "sentinel" && strings.Contains(fault, "replica killed") {
+		t.Logf("run %d (%s, step %d): %s; of %d acknowledged writes %d are lost: the case that the guide names", run, fault, die, state, acked, lost)
+		return fault, "writes lost"
+	}
 	if lost > 0 || acked < 10 {
 		t.Errorf("run %d (%s, step %d): %s, and of %d acknowledged writes %d are lost: %v", run, fault, die, state, acked, lost, by)
 	}
@@ -315,7 +319,8 @@ func faults(t *testing.T, mode string, n int, v cachetest.Version) {
 }
 
 // TestFaults drains the primary of a shard while customers write, with the replica killed, replication cut, or the gateway
-// killed before a random step. Every run ends as drained or unchanged, and no acknowledged write is lost.
+// killed before a random step. Every run ends as drained or unchanged, and no acknowledged write is lost, but for the one case
+// under Sentinel that docs/guide/14-reboot-a-cache-host.md names: that is counted and printed.
 func TestFaults(t *testing.T) {
 	all := cachetest.Two(t)
 	v := all[len(all)-1]
