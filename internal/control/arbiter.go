@@ -219,7 +219,7 @@ func (w *world) over(g store.Grant) (string, error) {
 	}
 	silent := !w.c.unheard(g.Host, w.now).IsZero()
 	if op, ok := w.x.openOn(g.Host); ok && op.ID == g.Operation && !op.Phase.Ended() {
-		if op.Phase == fleet.PhasePrepared && !w.c.lives(g.ExpiresAt, w.now) && h.Now.InService && !silent {
+		if op.Phase == fleet.PhasePrepared && h.Now.InService && !silent && w.c.heardAfter(g, w.now) {
 			return "ran out before the host left service", nil
 		}
 		return "", nil

@@ -491,6 +491,49 @@ func (p prepared) slow(t *testing.T, point string, d time.Duration) (h *house, a
 }
 
 // TestSlowStore: what took long to write is as old as it is.
+// TestStoreThatTakesNothingForLong: a host leaves service under its grant, and neither its reports nor the grant's renewals
+// can be written until that has run out. Then the rows say that it is in service and prepared, and nothing has been heard
+// that says more: its place is not free.
+func TestStoreThatTakesNothingForLong(t *testing.T) {
+	h := newHouse(t, "a", "a")
+	r := h.start(operator.RolloutSpec{Kernel: "new", Canaries: 2})
+	p, sick := h.keep(r.ID), false
+	h = p.againOn(t, func(string) error {
+		if sick {
+			return errDisk
+		}
+		return nil
+	})
+	var left *simHost
+	if !h.run(2*time.Minute, func() bool {
+		for _, s := range h.hosts {
+			if s.outOfService {
+				left = s
+			}
+		}
+		return left != nil
+	}) {
+		t.Fatal(h.dump())
+	}
+	sick = true
+	for end := h.now.Add(h.c.cfg.GrantLife + 10*time.Second); h.now.Before(end); h.now = h.now.Add(time.Second) {
+		if _, err := h.c.Tick(t.Context(), h.now); err != nil && !errors.Is(err, errDisk) {
+			t.Fatal(err)
+		}
+		left.turn(h)
+	}
+	sick = false
+	for range 2 { // before its next report
+		if _, err := h.c.Tick(t.Context(), h.now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ended := h.events("grant.ended"); len(ended) > 0 {
+		t.Errorf("%s left service and was not heard since: %+v\n%s", left.id, ended, h.dump())
+	}
+	done(h, p)
+}
+
 func TestSlowStore(t *testing.T) {
 	prepare := func(p fleet.Phase) prepared {
 		h := quiet(t)

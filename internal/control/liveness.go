@@ -88,6 +88,19 @@ func (c *Control) lastSeen(h fleet.HostID) time.Time {
 	return c.seen[h]
 }
 
+// heardAfter says whether the host of g was heard when g had certainly run out, so that what it says shows whether it left
+// service under it. A report can be [LateMost] old. A grant that ends later than any that is given now is from before
+// the clock was set back, which made everybody silent: it has run out one life after that.
+func (c *Control) heardAfter(g store.Grant, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	end := g.ExpiresAt
+	if end.Sub(now) > c.cfg.GrantLife {
+		end = c.started.Add(c.cfg.GrantLife)
+	}
+	return c.seen[g.Host].After(end.Add(LateMost))
+}
+
 // saveSeen writes check-ins that have not been written for long, if it is time.
 func (c *Control) saveSeen(ctx context.Context, now time.Time) error {
 	c.mu.Lock()
