@@ -31,3 +31,18 @@ func TestNobodyKnowsOfATrialBeforeBothWerePutBack(t *testing.T) {
 		t.Error("no host and no store were put back: look for another seed")
 	}
 }
+
+// TestStandInGoesOnWhenACanaryComesBack: all canaries of a type were given up and another host tries the kernel in their
+// place when a person brings one of them back.
+func TestStandInGoesOnWhenACanaryComesBack(t *testing.T) {
+	res, err := Run(t.Context(), Random(5864), Options{Seed: 5864})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Broken != nil {
+		t.Error(res.Broken)
+	}
+	if res.Seen["event-host.maintenance"] == 0 || res.Seen["event-host.active"] == 0 || res.Seen["event-rollout.skip"] == 0 {
+		t.Error("no canary was given up and brought back: look for another seed")
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/operator"
 	"github.com/kernwave/kernwave/internal/store"
+	"github.com/kernwave/kernwave/rollout"
 )
 
 // leavesService checks promise 1 on the host's side: it leaves under a live grant of the control plane that it obeys.
@@ -213,22 +214,13 @@ func (w *world) checkOrder(h *host, op fleet.Operation, r *rows, p *plane) {
 		return
 	}
 	for _, t := range row.plan.Types {
-		if op.Stage == 0 && (t.ID != h.typ.id || slices.Contains(t.Canaries, h.id)) {
+		if op.Stage == 0 && (t.ID != h.typ.id || slices.Contains(t.Canaries, h.id) || r.standIns[op.ID]) {
 			continue
 		}
 		if w.asked[op.Owner+" leave-out "+string(t.ID)] {
 			continue
 		}
-		missing, passed := "", 0
-		for _, c := range t.Canaries {
-			switch one := w.byID[c]; {
-			case w.didCommit(c, op.Owner):
-				passed++
-			case w.asked[op.Owner+" skip "+string(c)], r.status[c] != fleet.StatusActive, r.excused[op.Owner+" "+string(c)]:
-			default:
-				missing = one.name
-			}
-		}
+		missing, passed := w.canariesOf(t, op.Owner, r)
 		if op.Stage == 0 && missing == "" && passed == 0 {
 			continue // its canaries were given up: it takes their place
 		}
@@ -237,6 +229,37 @@ func (w *world) checkOrder(h *host, op fleet.Operation, r *rows, p *plane) {
 		}
 		w.breaks(3, "no host of a type gets the kernel before that type's canaries passed; waves wait for every type", []*host{h}, p,
 			"%s reboots into the new kernel in stage %d of %s, and type %s is not proven: canary %s has not committed", h.name, op.Stage, op.Owner, t.ID, missing)
+	}
+}
+
+// canariesOf says how many canaries of a type committed, and names one that did not and that nobody gave up.
+func (w *world) canariesOf(t rollout.TypePlan, owner string, r *rows) (missing string, passed int) {
+	for _, c := range t.Canaries {
+		switch {
+		case w.didCommit(c, owner):
+			passed++
+		case w.asked[owner+" skip "+string(c)], r.status[c] != fleet.StatusActive, r.excused[owner+" "+string(c)]:
+		default:
+			missing = w.byID[c].name
+		}
+	}
+	return missing, passed
+}
+
+// standsIn notes an operation that begins on a host in the place of its type's canaries, which have all been given up.
+// One that comes back later finds it under way.
+func (w *world) standsIn(op fleet.Operation, r *rows) {
+	row, ok := r.rollouts[op.Owner]
+	if !ok || row.plan == nil || op.Stage != 0 {
+		return
+	}
+	for _, t := range row.plan.Types {
+		if t.ID != w.byID[op.Host].typ.id || slices.Contains(t.Canaries, op.Host) {
+			continue
+		}
+		if missing, passed := w.canariesOf(t, op.Owner, r); missing == "" && passed == 0 {
+			r.standIns[op.ID] = true
+		}
 	}
 }
 

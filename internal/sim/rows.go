@@ -25,6 +25,8 @@ type rows struct {
 	budgets  map[string]int
 	// excused are canaries ("r-1 host") that a person had taken out of the fleet when their type was approved.
 	excused map[string]bool
+	// standIns are operations that began on another host of a type when all its canaries had been given up.
+	standIns map[fleet.OperationID]bool
 	events  int64 // the newest Seq
 	// resumed is which rollouts a person has resumed since the store was restored or cloned.
 	resumed map[string]bool
@@ -47,7 +49,7 @@ func newRows() *rows {
 		ops: map[fleet.OperationID]fleet.Operation{}, open: map[fleet.HostID]fleet.OperationID{},
 		grants: map[fleet.GrantID]store.Grant{}, live: map[fleet.HostID]fleet.GrantID{},
 		rollouts: map[string]rolloutRow{}, status: map[fleet.HostID]fleet.Status{}, known: map[fleet.HostID]bool{}, frozen: map[fleet.HostID]bool{},
-		budgets: map[string]int{}, excused: map[string]bool{}, resumed: map[string]bool{}, stopAt: -1,
+		budgets: map[string]int{}, excused: map[string]bool{}, standIns: map[fleet.OperationID]bool{}, resumed: map[string]bool{}, stopAt: -1,
 	}
 }
 
@@ -56,7 +58,7 @@ func (r *rows) clone() *rows {
 	return &rows{
 		ops: maps.Clone(r.ops), open: maps.Clone(r.open), grants: maps.Clone(r.grants), live: maps.Clone(r.live),
 		rollouts: maps.Clone(r.rollouts), status: maps.Clone(r.status), known: maps.Clone(r.known), frozen: maps.Clone(r.frozen),
-		budgets: maps.Clone(r.budgets), excused: maps.Clone(r.excused), events: r.events, resumed: map[string]bool{}, stopAt: -1,
+		budgets: maps.Clone(r.budgets), excused: maps.Clone(r.excused), standIns: maps.Clone(r.standIns), events: r.events, resumed: map[string]bool{}, stopAt: -1,
 	}
 }
 

@@ -121,6 +121,7 @@ func (w *world) tookOperation(p *plane, op fleet.Operation) {
 	if !known && !adopted {
 		w.owners[op.ID] = op.Owner
 		w.count("operation")
+		w.standsIn(op, r)
 		if other := r.open[op.Host]; other != "" && other != op.ID {
 			w.breaks(6, "a host has one operation at a time", hs, p, "%s wants %s of %s, whose operation %s is open", p.name, op.ID, op.Host, other)
 		}
