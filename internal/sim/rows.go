@@ -27,7 +27,7 @@ type rows struct {
 	excused map[string]bool
 	// standIns are operations that began on another host of a type when all its canaries had been given up.
 	standIns map[fleet.OperationID]bool
-	events  int64 // the newest Seq
+	events   int64 // the newest Seq
 	// resumed is which rollouts a person has resumed since the store was restored or cloned.
 	resumed map[string]bool
 	stopAt  time.Duration // when an acknowledged stop came into force; negative: there is none
