@@ -70,8 +70,11 @@ func (c *Control) CheckIn(ctx context.Context, r fleet.Report, now time.Time) (f
 		return c.again(t, now), nil
 	}
 	d.Answer = t.String()
-	if before := c.lastSeen(r.Host); before.IsZero() || now.Sub(before) > c.cfg.SilentAfter || ch.any() {
+	switch before := c.lastSeen(r.Host); {
+	case before.IsZero() || now.Sub(before) > c.cfg.SilentAfter || ch.urgent():
 		defer c.Poke() // somebody may wait for this host
+	case ch.any():
+		defer c.nudge()
 	}
 	c.heard(r.Host, now)
 	return d, nil
@@ -103,6 +106,11 @@ type change struct {
 }
 
 func (ch change) any() bool { return ch.hostNew || ch.opNew || ch.other != nil || len(ch.events) > 0 }
+
+// urgent says whether a change is more than an operation or a service going its way.
+func (ch change) urgent() bool {
+	return len(ch.events) > 0 || ch.other != nil || ch.opNew && ch.op.Problem != nil
+}
 
 // compare holds a report against the rows.
 func (c *Control) compare(r store.Reader, rep fleet.Report, t turn, now time.Time) (change, error) {

@@ -1,17 +1,24 @@
 package control
 
-// Poked says whether anything poked since it was last asked. It is for callers that bring their own clock and call
-// [Control.Tick] themselves, as [Control.Run] does on a poke.
-func (c *Control) Poked() bool {
+import "time"
+
+// Poked says whether there is a reason for a tick since it was last asked, and within what time. It is for callers that
+// bring their own clock and call [Control.Tick] themselves, as [Control.Run] does.
+func (c *Control) Poked() (within time.Duration, yes bool) {
+	select {
+	case <-c.nudged:
+		within, yes = c.nudgeTick(), true
+	default:
+	}
 	select {
 	case <-c.poke:
-		return true
+		within, yes = minTick, true
 	default:
-		return false
 	}
+	return within, yes
 }
 
-// MinTick is how long [Control.Run] waits between a poke and the tick that it leads to.
+// MinTick is the shortest time between two ticks of [Control.Run].
 const MinTick = minTick
 
 // IdleTick is how long Run waits for the next tick when nothing is open.

@@ -122,7 +122,7 @@ func (h *house) run(d time.Duration, until func() bool) bool {
 				s.turn(h)
 			}
 		}
-		if h.c.Poked() {
+		if _, yes := h.c.Poked(); yes {
 			if _, err := h.c.Tick(h.t.Context(), h.now); err != nil {
 				h.t.Fatal(err)
 			}

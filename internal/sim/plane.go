@@ -183,8 +183,10 @@ func (p *plane) call(f func()) (late time.Duration, ok bool) {
 		late = time.Duration(p.writes) * p.slowBy
 		p.busy = max(p.busy, p.w.now) + late
 	}
-	if p.ctl != nil && p.ctl.Poked() && !p.fenced {
-		p.tickAt(max(p.w.now+control.MinTick, p.busy))
+	if p.ctl != nil && !p.fenced {
+		if within, yes := p.ctl.Poked(); yes {
+			p.tickAt(max(p.w.now+within, p.busy))
+		}
 	}
 	return late, true
 }
