@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"time"
 )
 
@@ -64,4 +65,36 @@ func runState(ctx context.Context, dir string) (string, error) {
 	var s struct{ Status string }
 	err = json.Unmarshal(raw, &s)
 	return s.Status, err
+}
+
+// registers are the lines of QEMU's "info registers" that tell where a silent machine is: its instruction pointer, and
+// whether it sleeps (HLT=1).
+var registers = regexp.MustCompile(`[RE]IP=[0-9a-f]+|HLT=[01]`)
+
+// whereabouts says what the machine in dir does, and where it is twice within half a second: a kernel or a firmware that
+// hangs writes nothing. Empty: it cannot be asked.
+func whereabouts(dir string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) // the caller's own time may be over
+	defer cancel()
+	state, err := runState(ctx, dir)
+	if err != nil {
+		return ""
+	}
+	for i := range 2 {
+		if i > 0 {
+			time.Sleep(500 * time.Millisecond)
+		}
+		raw, err := qmp(ctx, dir, "human-monitor-command", map[string]string{"command-line": "info registers"})
+		var text string
+		if err == nil {
+			err = json.Unmarshal(raw, &text)
+		}
+		if err != nil {
+			return state
+		}
+		for _, r := range registers.FindAllString(text, 2) {
+			state += " " + r
+		}
+	}
+	return state
 }
