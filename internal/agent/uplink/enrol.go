@@ -69,7 +69,7 @@ func (u *Uplink) take(m *kwv1.EnrolResponse, want fleet.HostID) error {
 		return err
 	}
 	u.learn(wire.TimeFromProto(m.GetServerTime()))
-	u.transport.CloseIdleConnections() // the next request shows the new one
+	u.Reconnect() // the next request shows the new one
 	return nil
 }
 

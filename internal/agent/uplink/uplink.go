@@ -68,7 +68,7 @@ type Uplink struct {
 
 	transport *http.Transport
 	agent     kernwavev1connect.AgentServiceClient
-	packages  *http.Client
+	packages  *http.Client // over connections of its own: a long download must not hold the check-ins to one
 
 	renewing sync.Mutex
 	tried    time.Time // the last attempt at a new certificate; guarded by renewing
@@ -85,7 +85,7 @@ func New(cfg Config, id *identity.Identity, clock *identity.Clock, log *slog.Log
 	}
 	u.transport = u.newTransport(id.TLS)
 	u.agent = kernwavev1connect.NewAgentServiceClient(&http.Client{Transport: u.transport}, u.base, connect.WithReadMaxBytes(maxAnswer))
-	u.packages = &http.Client{Transport: u.transport}
+	u.packages = &http.Client{Transport: u.newTransport(id.TLS)}
 	return u, nil
 }
 
@@ -144,10 +144,13 @@ func (u *Uplink) Reach(ctx context.Context) error {
 }
 
 // Close ends the connections that are idle.
-func (u *Uplink) Close() { u.transport.CloseIdleConnections() }
+func (u *Uplink) Close() {
+	u.transport.CloseIdleConnections()
+	u.packages.CloseIdleConnections()
+}
 
 // Reconnect is Close: what is under way goes on, and the next question connects anew.
-func (u *Uplink) Reconnect() { u.transport.CloseIdleConnections() }
+func (u *Uplink) Reconnect() { u.Close() }
 
 // CheckIn says what is and returns what should be. It also keeps the certificate and the clock fresh.
 func (u *Uplink) CheckIn(ctx context.Context, r fleet.Report) (fleet.Desired, error) {

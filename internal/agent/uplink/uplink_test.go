@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -311,6 +312,49 @@ func TestReconnect(t *testing.T) {
 		if connected != want {
 			t.Errorf("check-in %d: connected %d times, expected %d", i, connected, want)
 		}
+	}
+}
+
+// A package that is being fetched must not keep the agent with a control plane that it shall leave.
+func TestReconnectDuringADownload(t *testing.T) {
+	p := newPlane(t, time.Now())
+	asked, release := make(chan struct{}), make(chan struct{})
+	p.blobs = func(w http.ResponseWriter, _ *http.Request) {
+		_ = http.NewResponseController(w).Flush()
+		close(asked)
+		<-release
+		fmt.Fprint(w, "package")
+	}
+	var connected atomic.Int32
+	h := newHost(t, p, t.TempDir(), time.Now(), func(c *uplink.Config) {
+		c.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			connected.Add(1)
+			return (&net.Dialer{}).DialContext(ctx, network, addr)
+		}
+	})
+	if err := h.Enrol(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fetched := make(chan error)
+	go func() {
+		_, err := h.Fetch(t.Context(), fleet.Package{Name: "linux", Size: 7, SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte("package")))})
+		fetched <- err
+	}()
+	<-asked
+	if _, err := h.CheckIn(t.Context(), fleet.Report{Host: "web-1"}); err != nil {
+		t.Fatal(err)
+	}
+	before := connected.Load()
+	h.Reconnect()
+	if _, err := h.CheckIn(t.Context(), fleet.Report{Host: "web-1"}); err != nil {
+		t.Fatal(err)
+	}
+	if n := connected.Load() - before; n != 1 {
+		t.Errorf("connected %d times after Reconnect, expected 1", n)
+	}
+	close(release)
+	if err := <-fetched; err != nil {
+		t.Errorf("the download that was under way: %v", err)
 	}
 }
 
