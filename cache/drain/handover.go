@@ -72,8 +72,11 @@ func (k *Keeper) carryOut(ctx context.Context, d *Drain, tell func(cache.Value))
 
 // one hands one primary over.
 func (k *Keeper) one(ctx context.Context, d *Drain, p *Part) error {
-	if t, busy, old, heir := k.look(ctx, p); t != stays || busy || !heir.linked || old.run != p.RunID {
+	switch t, busy, old, heir := k.look(ctx, p); {
+	case t != stays || busy || !heir.linked || old.run != p.RunID:
 		return cache.Errorf(cache.CodeStale, "look with CACHE.NODES, and drain it again", "%s and %s are not what they were when it was planned", p.Addr, p.To)
+	case heir.unsaved:
+		return cache.Errorf(cache.CodeGuard, "drain it again when it has", "%s has not written its data to its append-only file yet, and would come back with less if it died", p.To)
 	}
 	k.step("write the intent")
 	if err := k.change(d, func() { p.State, p.Begun, p.Why = Moving, k.now().UTC(), "" }); err != nil {

@@ -94,6 +94,8 @@ func (k *Keeper) heir(ctx context.Context, v *upstream.View, n *upstream.Node, o
 			why = fmt.Sprintf("its replica %s runs %s, and it runs %s", r.Addr, r.Version, n.Version)
 		case m > 0 && (limit == 0 || m < limit):
 			why = "its replica " + r.Addr + " may hold less memory (maxmemory)"
+		case k.see(ctx, &Part{Cluster: n.Cluster, Mode: n.Mode}, r.Addr).unsaved:
+			why = "its replica " + r.Addr + " has not written its data to its append-only file yet, and would come back with less if it died: wait until it has"
 		case best == nil || r.LagBytes < best.LagBytes:
 			best = r
 		}

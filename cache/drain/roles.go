@@ -17,6 +17,7 @@ type seen struct {
 	linked   bool   // a replica whose link is up
 	follows  string // host:port
 	failover string // master_failover_state
+	unsaved  bool   // what a full synchronisation brought is not in its append-only file yet, so that a restart would bring back what was before
 	slots    bool   // of a cluster's primary: its own table says that it has slots
 }
 
@@ -39,6 +40,7 @@ func (k *Keeper) see(ctx context.Context, p *Part, addr string) seen {
 		up: in["loading"] != "1", run: in["run_id"], primary: in["role"] == "master", linked: in["master_link_status"] == "up",
 		follows: in["master_host"] + ":" + in["master_port"], failover: in["master_failover_state"],
 	}
+	s.unsaved = in["aof_enabled"] == "1" && (in["aof_rewrite_in_progress"] == "1" || in["aof_rewrite_scheduled"] == "1")
 	if p.Mode == "cluster" && s.primary {
 		t, err := n.Do(one, "CLUSTER", "NODES")
 		if err != nil {
@@ -93,6 +95,8 @@ func (k *Keeper) await(ctx context.Context, d *Drain, p *Part) error {
 	for {
 		t, busy, old, heir := k.look(ctx, p)
 		switch {
+		case t == moved && p.Mode == "sentinel" && !k.agreed(ctx, p):
+			why = "the Sentinels do not call " + p.To + " the primary yet"
 		case t == moved:
 			if err := k.tidy(ctx, p); err != nil {
 				why = err.Error()
@@ -114,13 +118,15 @@ func (k *Keeper) await(ctx context.Context, d *Drain, p *Part) error {
 		case old.up && heir.up && !busy && !old.primary && !heir.primary && p.Mode == "standalone" && old.follows == p.To && heir.follows == p.Addr:
 			why = p.To + " was restarted before its new role was in its file"
 			k.choose(ctx, p)
+		case old.up && heir.up && !old.primary && !heir.primary && p.Mode == "sentinel" && old.follows == p.To && heir.follows == p.Addr:
+			why = "neither " + p.Addr + " nor " + p.To + " is the primary yet"
+			k.settle(ctx, p, old, heir)
 		case !old.up:
 			why = p.Addr + " does not answer"
 		case !heir.up:
 			why = p.To + " does not answer"
 		case old.primary && heir.primary:
 			why = p.Addr + " and " + p.To + " are both primaries"
-			k.demote(ctx, p, heir)
 		default:
 			why = "the roles of " + p.Addr + " and " + p.To + " are changing"
 		}

@@ -12,13 +12,14 @@ import (
 	"github.com/kernwave/kernwave/cache/upstream"
 )
 
-// pauseFor is how long writes to the old primary are paused at most. Sentinel makes the replica a primary and only some 10 s
-// later tells the old one to follow it: until then both would accept writes. The gateway tells it at once; the pause is for
-// one that was killed in between.
+// pauseFor is how long writes to the old primary are paused at most, should the gateway be killed before it has made it a replica.
 const pauseFor = 30 * time.Second
 
-// bySentinel pauses writes, waits until the heir has everything, lets a Sentinel fail over, and makes the old primary follow
-// as soon as the heir is a primary.
+// bySentinel moves a primary that Sentinels watch. They are not left to do it: a Sentinel promotes whatever answers at the heir's address, also
+// a server that was restarted meanwhile and has lost what it had. Here writes are paused, and when the heir has everything,
+// the old primary is made a replica, then the heir the primary, on a connection that was opened before and so reaches no other process. In between there
+// is no primary, never two. Last the Sentinels are told to fail over, which finds it done and makes them call the heir the primary; should nobody
+// tell them, they come to that by themselves, because what they call the primary says that it is a replica.
 func (k *Keeper) bySentinel(ctx context.Context, p *Part) error {
 	group, sentinels, err := k.fleet.Sentinels(ctx, p.Cluster)
 	if err != nil {
@@ -27,7 +28,21 @@ func (k *Keeper) bySentinel(ctx context.Context, p *Part) error {
 	if err := quorum(ctx, group, sentinels); err != nil {
 		return err
 	}
-	if _, err := k.write(ctx, p.Cluster, p.Addr, "CLIENT", "PAUSE", fmt.Sprint(pauseFor.Milliseconds()), "WRITE"); err != nil {
+	heir, err := k.process(ctx, p, p.To, p.ToRun)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = heir.Close() }()
+	old, err := k.process(ctx, p, p.Addr, p.RunID)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = old.Close() }()
+	// Its new role must be in its file in the instant in which it takes over. That it can be written is tried before.
+	if err := said(heir.Do(ctx, "CONFIG", "REWRITE")); err != nil {
+		return cache.Errorf(cache.CodeGuard, "start it with a configuration file that it may write", "%s cannot write its role into its file, and would be a replica again after a restart: %v", p.To, err)
+	}
+	if err := said(old.Do(ctx, "CLIENT", "PAUSE", fmt.Sprint(pauseFor.Milliseconds()), "WRITE")); err != nil {
 		return err
 	}
 	k.step("wait for the heir")
@@ -35,20 +50,98 @@ func (k *Keeper) bySentinel(ctx context.Context, p *Part) error {
 		return errors.Join(err, k.unpause(ctx, p))
 	}
 	k.step("fail over")
-	if _, err := sentinels[0].Do(ctx, "SENTINEL", "FAILOVER", group); err != nil {
-		return errors.Join(err, k.unpause(ctx, p))
+	if err := said(heir.Do(ctx, "PING")); err != nil { // nothing was done yet: writes go on at once
+		return errors.Join(fmt.Errorf("%s was restarted: %w", p.To, err), k.unpause(ctx, p))
+	}
+	host, port, _ := net.SplitHostPort(p.To)
+	if err := become(ctx, old, host, port); err != nil {
+		return err // await looks whether it was done
+	}
+	k.step("promote")
+	if err := become(ctx, heir, "NO", "ONE"); err != nil {
+		return fmt.Errorf("%s was restarted: %w", p.To, err) // await calls the old one back
 	}
 	k.step("watch")
-	end := time.Now().Add(pauseFor / 2)
-	for time.Now().Before(end) && ctx.Err() == nil {
-		if heir := k.see(ctx, p, p.To); heir.primary {
-			k.step("make the old one follow")
-			k.demote(ctx, p, heir)
-			return nil
-		}
-		time.Sleep(20 * time.Millisecond)
+	_, _ = sentinels[0].Do(ctx, "SENTINEL", "FAILOVER", group) // await says whether they agree, and asks again
+	return nil
+}
+
+// process opens a connection for writes to the process with a run id. Whatever is said on it reaches that process or nobody.
+func (k *Keeper) process(ctx context.Context, p *Part, addr, run string) (*upstream.Conn, error) {
+	n, err := k.nodeAt(p.Cluster, addr)
+	if err != nil {
+		return nil, err
 	}
-	return nil // await says how it ended
+	c, err := n.DialWrite(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v, err := c.Do(ctx, "INFO", "server")
+	if err == nil && upstream.ParseInfo(v.Str)["run_id"] != run {
+		err = cache.Errorf(cache.CodeStale, "look with CACHE.NODES, and drain it again", "%s was restarted since it was planned", addr)
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// become makes a server a replica of host and port, or with NO and ONE a primary, and writes that into its file, both or neither.
+func become(ctx context.Context, c *upstream.Conn, host, port string) error {
+	vs, err := c.Pipe(ctx, []string{"MULTI"}, []string{"REPLICAOF", host, port}, []string{"CONFIG", "REWRITE"}, []string{"EXEC"})
+	if err != nil {
+		return err
+	}
+	for _, v := range append(vs, vs[3].Items...) {
+		if v.Kind == cache.Err {
+			return errors.New(v.Str)
+		}
+	}
+	return nil
+}
+
+// said is the error of an answer, or of getting none.
+func said(v cache.Value, err error) error {
+	if err == nil && v.Kind == cache.Err {
+		err = errors.New(v.Str)
+	}
+	return err
+}
+
+// settle ends a hand-over under Sentinel that stopped where both are replicas of each other. The heir takes over if it is the process that
+// had everything; if it was restarted before it was promoted, the old primary is called back.
+func (k *Keeper) settle(ctx context.Context, p *Part, old, heir seen) {
+	addr, run := p.To, p.ToRun
+	if heir.run != p.ToRun {
+		addr, run = p.Addr, old.run
+	}
+	c, err := k.process(ctx, p, addr, run)
+	if err != nil {
+		return
+	}
+	_ = become(ctx, c, "NO", "ONE")
+	_ = c.Close()
+}
+
+// agreed says whether every Sentinel that answers calls the heir the primary, and tells one to fail over where none is at it.
+func (k *Keeper) agreed(ctx context.Context, p *Part) bool {
+	group, sentinels, err := k.fleet.Sentinels(ctx, p.Cluster)
+	if err != nil || len(sentinels) == 0 {
+		return false
+	}
+	agree, busy := true, false
+	for _, s := range sentinels {
+		v, err := s.Do(ctx, "SENTINEL", "MASTER", group)
+		if err != nil {
+			continue
+		}
+		agree = agree && net.JoinHostPort(v.Get("ip").Str, v.Get("port").Str) == p.To
+		busy = busy || strings.Contains(v.Get("flags").Str, "failover_in_progress")
+	}
+	if !agree && !busy {
+		_, _ = sentinels[0].Do(ctx, "SENTINEL", "FAILOVER", group)
+	}
+	return agree && !busy
 }
 
 // quorum says why the Sentinels cannot fail over now.
@@ -108,16 +201,6 @@ func (k *Keeper) offset(ctx context.Context, p *Part, addr, field string) (int, 
 	off := 0
 	_, err = fmt.Sscan(in[field], &off)
 	return off, err
-}
-
-// demote makes the old primary follow the heir under Sentinel, where writes to it are paused and the heir has everything. Should the
-// Sentinels not agree that the heir is the primary, it is left alone.
-func (k *Keeper) demote(ctx context.Context, p *Part, heir seen) {
-	if p.Mode != "sentinel" || !heir.primary || heir.run != p.ToRun {
-		return
-	}
-	host, port, _ := net.SplitHostPort(p.To)
-	_, _ = k.write(ctx, p.Cluster, p.Addr, "REPLICAOF", host, port)
 }
 
 // underWay says whether a Sentinel is still failing over, or cannot be asked.

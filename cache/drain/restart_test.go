@@ -1,0 +1,67 @@
+package drain
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/kernwave/kernwave/cache/cachetest"
+)
+
+// TestRestartedReplicaIsNotPromoted: under Sentinel, a replica that dies in the middle of the hand-over and comes back empty does not
+// become the primary, at whichever step that is: the old primary has everything, and stays. One that dies after it was promoted
+// comes back as the primary, with what is in its file.
+func TestRestartedReplicaIsNotPromoted(t *testing.T) {
+	all := cachetest.Two(t)
+	v := all[len(all)-1]
+	s := newShard(t, "sentinel", v)
+	for _, at := range []string{"fail over", "promote", "watch"} {
+		s.ready(t)
+		r, err := open(filepath.Join(t.TempDir(), "j"), s.seeds)
+		must(t, err)
+		a, b, reached := s.a, s.b, false
+		r.k.step = func(step string) {
+			if step == at && !reached {
+				reached = true
+				b.Kill()
+				if step == "watch" {
+					b.Restart()
+					return
+				}
+				files, err := filepath.Glob(filepath.Join(b.Dir, "appendonlydir"))
+				must(t, err)
+				for _, f := range files {
+					must(t, os.RemoveAll(f))
+				}
+				b.Restart()
+				time.Sleep(200 * time.Millisecond) // enough for a Sentinel to find it
+			}
+		}
+		w := s.write(0)
+		time.Sleep(100 * time.Millisecond)
+		_, err = r.drain(t, a.Addr())
+		if !reached {
+			t.Fatalf("there is no step %q: %v", at, err)
+		}
+		now, other, want := a, b, Unchanged
+		if at == "watch" {
+			now, other, want = b, a, Drained
+		}
+		state := func() string { return r.k.copyOf(r.k.drains[r.k.list()[0].ID]).State }
+		if at == "watch" && state() == Draining { // the call gave up waiting
+			r.k.reconcile(t.Context(), r.k.drains[r.k.list()[0].ID])
+		}
+		cachetest.Eventually(t, "one is the primary, and the other follows it", func() bool {
+			return primary(now) && !primary(other) && other.Info("master_link_status") == "up"
+		})
+		acked, lost, by := w.end(now)
+		t.Logf("killed at %q: %s, of %d acknowledged writes %d are lost, %v; %v", at, state(), acked, lost, by, err)
+		if lost > 0 || state() != want {
+			t.Errorf("%s: %s, and %d of %d acknowledged writes are lost: %v", at, state(), lost, acked, by)
+		}
+		r.g.Jobs.Close()
+		_ = r.k.Close()
+		r.f.Close()
+	}
+}
