@@ -59,7 +59,7 @@ func child() error {
 	debug.SetGCPercent(50)
 	runtime.GOMAXPROCS(2) // one for the program, one for those who watch it
 	time.AfterFunc(wall+time.Second, func() { os.Exit(exitWall) })
-	if err := confine(wall, memory); err != nil {
+	if err := confine(wall, memory, order.Get("deadline_ns").Int); err != nil {
 		return fmt.Errorf("confine the program: %w", err)
 	}
 	go watchMemory(memory)

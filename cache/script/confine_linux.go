@@ -16,7 +16,7 @@ import (
 
 // confine takes from this process what a program has no use for: memory and processor time beyond its budgets, files,
 // the network, other processes. What the kernel's own list of allowed calls forbids ends the process or fails.
-func confine(wall time.Duration, memory int64) error {
+func confine(wall time.Duration, memory, deadlineNS int64) error {
 	// The first to go when the machine runs out of memory. May be refused: then it is as likely as others.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
 	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, 5) // the gateway's own work comes first
@@ -53,7 +53,38 @@ func confine(wall time.Duration, memory int64) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("no dumps: %w", err)
 	}
+	if err := deadline(deadlineNS + int64(deadlineAfter)); err != nil {
+		return fmt.Errorf("set a deadline: %w", err)
+	}
 	return filter()
+}
+
+// deadlineAfter is how long after its budget a program is ended by the kernel, should the gateway be kept from doing it.
+const deadlineAfter = 20 * time.Millisecond
+
+// clockNS is the clock by which the gateway and its children mean the same instant.
+func clockNS() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	return ts.Nano()
+}
+
+// deadline makes the kernel end this process at an instant of clockNS: it needs no turn on a processor for that, as the gateway does.
+func deadline(at int64) error {
+	event := struct {
+		value          uint64
+		signal, notify int32 // notify 0: by the signal
+		_              [48]byte
+	}{signal: int32(unix.SIGKILL)}
+	var id int32
+	if _, _, errno := unix.Syscall(unix.SYS_TIMER_CREATE, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&event)), uintptr(unsafe.Pointer(&id))); errno != 0 {
+		return errno
+	}
+	when := unix.ItimerSpec{Value: unix.NsecToTimespec(at)}
+	if _, _, errno := unix.Syscall6(unix.SYS_TIMER_SETTIME, uintptr(id), unix.TFD_TIMER_ABSTIME, uintptr(unsafe.Pointer(&when)), 0, 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // allowed are the calls that Go's runtime makes in a program that only computes and talks over two pipes.

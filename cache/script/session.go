@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/kernwave/kernwave/cache"
@@ -37,7 +39,7 @@ func (s *session) serve(ctx context.Context) error {
 			"service", cache.String(n.Service), "role", cache.String(n.Role), "shard", cache.String(n.Shard), "version", cache.String(n.Version)))
 	}
 	w.Value(cache.Dict("program", cache.String(string(s.order.Bundle.ProgramText)), "args", s.order.Args, "nodes", nodes,
-		"steps", cache.Number(m.Budgets.Steps), "memory", cache.Number(m.Budgets.Memory), "wall_ms", cache.Number(m.Budgets.Wall.Milliseconds()), "check", cache.Truth(s.order.check)))
+		"steps", cache.Number(m.Budgets.Steps), "memory", cache.Number(m.Budgets.Memory), "wall_ms", cache.Number(m.Budgets.Wall.Milliseconds()), "deadline_ns", cache.Number(clockNS()+int64(time.Until(s.began.Add(m.Budgets.Wall)))), "check", cache.Truth(s.order.check)))
 	if w.Flush() != nil {
 		return errChildEnded
 	}
@@ -263,7 +265,7 @@ func (s *session) died() error {
 		return memory
 	case strings.Contains(said, "stack exceeds"), strings.Contains(said, "stack overflow"):
 		return cache.Errorf(cache.CodeGuard, "make it less deep", "the program was ended: something in it nests too deeply")
-	case code == exitWall:
+	case code == exitWall, killed(state) && time.Since(s.began) >= b.Wall: // the kernel was first, see deadline
 		return budgetError("wall", b.Wall.String(), "its run took longer")
 	case code == -1 && strings.Contains(state.String(), "bad system call"):
 		return cache.Errorf(cache.CodeGuard, "", "the program was ended: it tried to leave its confinement")
@@ -272,4 +274,10 @@ func (s *session) died() error {
 	default:
 		return cache.Errorf(cache.CodeErr, "see what it says, and report it", "the program's process ended with code %d: %s", code, clipTo(said, 300))
 	}
+}
+
+// killed says whether a process was ended by SIGKILL.
+func killed(state *os.ProcessState) bool {
+	ws, ok := state.Sys().(syscall.WaitStatus)
+	return ok && ws.Signaled() && ws.Signal() == syscall.SIGKILL
 }
