@@ -134,6 +134,7 @@ func onAll(t *testing.T, f func(t *testing.T, tp topology)) {
 var house = cachetest.NewProcess()
 
 func TestMain(m *testing.M) {
+	cachetest.OpenLoopMain()
 	code := m.Run()
 	house.Close()
 	os.Exit(code)

@@ -91,6 +91,15 @@ func (c *Conn) Pipe(ctx context.Context, cmds ...[]string) ([]cache.Value, error
 // Queue writes a command that Read will wait for: for pages where the next question goes out with the last answers'.
 func (c *Conn) Queue(args ...string) { c.w.Command(args...) }
 
+// Send sends what is queued, and waits for nothing.
+func (c *Conn) Send() error {
+	err := c.w.Flush()
+	if err != nil {
+		c.fail()
+	}
+	return err
+}
+
 // Read sends what is queued and waits for n answers.
 func (c *Conn) Read(ctx context.Context, n int) ([]cache.Value, error) { return c.read(ctx, n) }
 

@@ -15,6 +15,7 @@ const (
 	windowPings   = 8                    // and at least as many pings
 	dutyFirst     = 0.15
 	dutyUp        = 0.02
+	dutyStart     = 0.08 // instead, until a ping is felt to take longer for the first time: else a short walk is over before it is at its speed
 	dutyLeast     = 0.02
 	cutsOpen      = 3                     // cuts in a row that open the breaker
 	stallOpens    = 25 * time.Millisecond // one ping that takes this long, and much longer than it did before, opens it at once
@@ -293,7 +294,11 @@ func (p *Pacer) decide() {
 	ratio := float64(now) / float64(p.base)
 	p.report.Ratio = max(p.report.Ratio, ratio)
 	if now <= time.Duration(p.slack*float64(p.base))+noiseFloor {
-		p.duty = min(p.most, p.duty+dutyUp)
+		up := dutyUp
+		if p.report.Cuts == 0 && p.report.Opens == 0 {
+			up = dutyStart
+		}
+		p.duty = min(p.most, p.duty+up)
 		p.cutsRow, p.opensRow, p.calm = 0, 0, calmFirst
 		return
 	}

@@ -177,22 +177,9 @@ func (s Scan) ofSlots(ctx context.Context, n *Node, c *Conn, pairs []int) ([]str
 // ask puts the questions about some keys and hands over the answers.
 func (s Scan) ask(ctx context.Context, n *Node, c *Conn, keys []string, got *Scanned) (more bool, err error) {
 	began := time.Now()
-	for _, k := range keys {
-		for i, ask := range s.Ask {
-			words := append(slices.Clone(ask), k)
-			if i < len(s.Tail) {
-				words = append(words, s.Tail[i]...)
-			}
-			c.Queue(words...)
-		}
-	}
-	vs, err := c.Read(ctx, len(keys)*len(s.Ask))
-	if err != nil {
-		return false, &Failure{Node: n.Addr, Err: err}
-	}
-	got.Keys += int64(len(keys))
-	if !s.Page(0, keys, vs) {
-		return false, nil
+	s.queue(c, keys)
+	if more, err := s.page(ctx, n, c, 0, keys, got); err != nil || !more {
+		return false, err
 	}
 	if s.Pacer != nil {
 		if err := s.Pacer.Page(ctx, time.Since(began)); err != nil {

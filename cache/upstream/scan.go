@@ -12,9 +12,9 @@ import (
 	"github.com/kernwave/kernwave/cache"
 )
 
-// Scan walks over the keys of one node, page by page, and asks the same questions about each key. The questions about one
-// page and the next SCAN go out together, so a page costs one round trip, and many small commands let customers in
-// between, which one big one would not.
+// Scan walks over the keys of one node, page by page, and asks the same questions about each key. While the server answers
+// about one page, the next SCAN is under way on a connection of its own, so a page costs at most one round trip; and many small commands let
+// customers in between, which one big one would not.
 type Scan struct {
 	// Count is SCAN's COUNT. Zero means 50: beyond it one call is felt, below it the overhead of a page counts.
 	Count int
@@ -73,13 +73,21 @@ func (s Scan) Run(ctx context.Context, n *Node) (Scanned, error) {
 	for _, size := range dbs {
 		got.Size += size
 	}
-	c, err := n.Dial(ctx)
+	walk, err := n.Dial(ctx)
 	if err != nil {
 		return got, err
 	}
-	defer c.Close()
+	defer walk.Close()
+	ask, err := n.Dial(ctx)
+	if err != nil {
+		return got, err
+	}
+	defer ask.Close()
 	for _, db := range slices.Sorted(mapKeys(dbs)) {
-		if db != 0 {
+		for _, c := range []*Conn{walk, ask} {
+			if db == 0 {
+				continue
+			}
 			v, err := c.Do(ctx, "SELECT", strconv.Itoa(db))
 			if err == nil && v.Kind == cache.Err {
 				err = errors.New(v.Str)
@@ -88,7 +96,7 @@ func (s Scan) Run(ctx context.Context, n *Node) (Scanned, error) {
 				return got, &Failure{Node: n.Addr, Err: err}
 			}
 		}
-		more, err := s.database(ctx, n, c, db, &got)
+		more, err := s.database(ctx, n, walk, ask, db, &got)
 		if err != nil || !more {
 			return got, err
 		}
@@ -107,58 +115,37 @@ func mapKeys(m map[int]int64) func(func(int) bool) {
 	}
 }
 
-// database walks over one database.
-func (s Scan) database(ctx context.Context, n *Node, c *Conn, db int, got *Scanned) (more bool, err error) {
+// database walks over one database. SCAN has a connection of its own, and the questions about a page are sent before the
+// answers about the page before are read: the server does not wait for the gateway, nor the gateway for the server.
+func (s Scan) database(ctx context.Context, n *Node, walk, ask *Conn, db int, got *Scanned) (more bool, err error) {
 	count := s.Count
 	if count == 0 {
 		count = 50
 	}
 	cs := strconv.Itoa(count)
-	cursor := "0"
-	var keys []string
-	first := true
-	for first || cursor != "0" || len(keys) > 0 {
+	cursor, first := "0", true
+	var keys, asked []string // of this page, and of the one whose answers are on their way
+	for first || cursor != "0" || len(keys) > 0 || len(asked) > 0 {
 		began := time.Now()
-		questions := 0
-		for _, k := range keys {
-			for i, ask := range s.Ask {
-				words := append(slices.Clone(ask), k)
-				if i < len(s.Tail) {
-					words = append(words, s.Tail[i]...)
-				}
-				c.Queue(words...)
-				questions++
-			}
-		}
 		scan := first || cursor != "0"
 		if scan {
-			c.Queue("SCAN", cursor, "COUNT", cs)
-			questions++
+			walk.Queue("SCAN", cursor, "COUNT", cs)
+			err = walk.Send()
 		}
-		one, cancel := context.WithTimeoutCause(ctx, pageTimeout, fmt.Errorf("no answer within %s", pageTimeout))
-		vs, err := c.Read(one, questions)
-		cancel()
-		if err != nil {
-			return false, &Failure{Node: n.Addr, Err: err}
-		}
-		if len(keys) > 0 {
-			got.Keys += int64(len(keys))
-			if !s.Page(db, keys, vs[:len(keys)*len(s.Ask)]) {
-				return false, nil
-			}
-		}
-		keys = keys[:0]
-		if scan {
-			last := vs[len(vs)-1]
-			if last.Kind == cache.Err || len(last.Items) != 2 {
-				return false, &Failure{Node: n.Addr, Err: errors.New("SCAN: " + last.Str)}
-			}
-			cursor = last.Items[0].Str
-			for _, k := range last.Items[1].Items {
-				keys = append(keys, k.Str)
-			}
+		s.queue(ask, keys)
+		if err = errors.Join(err, ask.Send()); err != nil {
+			return false, &Failure{Node: n.Addr, Err: reason(ctx, err)}
 		}
 		first = false
+		if more, err := s.page(ctx, n, ask, db, asked, got); err != nil || !more {
+			return false, err
+		}
+		asked, keys = keys, asked[:0]
+		if scan {
+			if cursor, keys, err = s.next(ctx, n, walk, keys); err != nil {
+				return false, err
+			}
+		}
 		if s.Pacer != nil {
 			if err := s.Pacer.Page(ctx, time.Since(began)); err != nil {
 				return false, &Failure{Node: n.Addr, Err: err}
@@ -166,6 +153,56 @@ func (s Scan) database(ctx context.Context, n *Node, c *Conn, db int, got *Scann
 		}
 	}
 	return true, nil
+}
+
+// queue puts the questions about keys.
+func (s Scan) queue(c *Conn, keys []string) {
+	var words []string
+	for _, k := range keys {
+		for i, ask := range s.Ask {
+			words = append(append(words[:0], ask...), k)
+			if i < len(s.Tail) {
+				words = append(words, s.Tail[i]...)
+			}
+			c.Queue(words...)
+		}
+	}
+}
+
+// page reads the answers about keys and hands them over.
+func (s Scan) page(ctx context.Context, n *Node, ask *Conn, db int, keys []string, got *Scanned) (more bool, err error) {
+	if len(keys) == 0 {
+		return true, nil
+	}
+	vs, err := timed(ctx, ask, len(keys)*len(s.Ask))
+	if err != nil {
+		return false, &Failure{Node: n.Addr, Err: err}
+	}
+	got.Keys += int64(len(keys))
+	return s.Page(db, keys, vs), nil
+}
+
+// next reads what SCAN says, into keys.
+func (s Scan) next(ctx context.Context, n *Node, walk *Conn, keys []string) (string, []string, error) {
+	vs, err := timed(ctx, walk, 1)
+	if err != nil {
+		return "", nil, &Failure{Node: n.Addr, Err: err}
+	}
+	if len(vs[0].Items) != 2 {
+		return "", nil, &Failure{Node: n.Addr, Err: errors.New("SCAN: " + vs[0].Str)}
+	}
+	for _, k := range vs[0].Items[1].Items {
+		keys = append(keys, k.Str)
+	}
+	return vs[0].Items[0].Str, keys, nil
+}
+
+var errPage = fmt.Errorf("no answer within %s", pageTimeout)
+
+func timed(ctx context.Context, c *Conn, n int) ([]cache.Value, error) {
+	one, cancel := context.WithTimeoutCause(ctx, pageTimeout, errPage)
+	defer cancel()
+	return c.Read(one, n)
 }
 
 // pageTimeout is how long one page may take: a server that is this slow must be left alone.
