@@ -10,6 +10,8 @@ type tally struct {
 	n           int64   // keys
 	sum, sq, cb float64 // of their bytes, and of the squares and cubes
 	largest     float64
+	// of the keys beyond largeSeen, the sum of bytes and of their squares
+	large, largeSq float64
 }
 
 func (t *tally) add(bytes float64) {
@@ -18,6 +20,10 @@ func (t *tally) add(bytes float64) {
 	t.sq += bytes * bytes
 	t.cb += bytes * bytes * bytes
 	t.largest = max(t.largest, bytes)
+	if bytes >= largeSeen {
+		t.large += bytes
+		t.largeSq += bytes * bytes
+	}
 }
 
 func (t *tally) merge(o tally) {
@@ -26,15 +32,19 @@ func (t *tally) merge(o tally) {
 	t.sq += o.sq
 	t.cb += o.cb
 	t.largest = max(t.largest, o.largest)
+	t.large += o.large
+	t.largeSq += o.largeSq
 }
 
 // population is what a server knows for sure about all its keys.
 type population struct {
-	keys   int64   // how many
-	seen   int64   // of which a random sample of this size was looked at
-	bytes  float64 // their memory is not more than this; +Inf: not known
-	doubt  float64 // and that bound may be too high by this much
-	repeat bool    // the sample is looked at again and again until it is good enough, which costs confidence
+	keys       int64   // how many
+	seen       int64   // of which a random sample of this size was looked at
+	bytes      float64 // their memory is not more than this; +Inf: not known
+	doubt      float64 // and that bound may be too high by this much
+	large      float64 // all large strings take no more than this, if largeKnown
+	largeKnown bool
+	repeat     bool // the sample is looked at again and again until it is good enough, which costs confidence
 }
 
 // The quantiles of the normal distribution for intervals of 95 %, and for those that were waited for: looking several
@@ -103,18 +113,36 @@ func estimates(p population, all []tally) []estimate {
 		}
 	}
 	missing := p.bytes - p.doubt - explained
+	unseen := p.unseenLarge(all, scale, left)
 	for i, t := range all {
 		e := &out[i]
 		most := math.Max(e.bytesCI.lo+spare, t.sum)
 		switch {
 		case e.loose:
 			e.bytesCI.hi = math.Max(most, e.bytes)
+		case unseen > 0.01*e.bytesCI.hi && missing <= 0: // too little for the server's figures to show it
+			e.bytesCI.hi = math.Max(e.bytesCI.hi, math.Min(most, e.bytesCI.hi+unseen))
+			e.loose = true
 		case missing > 0: // somewhere are large keys that the sample missed
 			e.bytesCI.hi = math.Max(e.bytesCI.hi, math.Min(most, e.bytesCI.hi+missing+p.doubt))
 			e.loose = true
 		}
 	}
 	return out
+}
+
+// unseenLarge is how much there may be in large strings beyond what the sample makes expect.
+func (p population) unseenLarge(all []tally, scale, left float64) float64 {
+	if !p.largeKnown {
+		return 0
+	}
+	sum, sq := 0.0, 0.0
+	for _, t := range all {
+		sum += t.large
+		sq += t.largeSq
+	}
+	expected := math.Max(0, sum*(scale-1)-2*scale*math.Sqrt(left*sq))
+	return math.Max(0, p.large-sum-expected)
 }
 
 // one is the estimate of one prefix from its sample alone.

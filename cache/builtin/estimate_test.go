@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -44,7 +45,8 @@ func TestIntervalsHoldTheTruth(t *testing.T) {
 	const sets = 1000
 	r := rand.New(rand.NewPCG(*setsSeed, 11))
 	keysIn, bytesIn, all := 0, 0, 0
-	var perLaw [8][2]int
+	var perLaw, perLawKnown [8][2]int // without and with what INFO keysizes says
+	var wider [8][]float64
 	for range sets {
 		size := 5_000 + r.IntN(40_000)
 		prefixes := 2 + r.IntN(10)
@@ -110,6 +112,14 @@ func TestIntervalsHoldTheTruth(t *testing.T) {
 		}
 		doubt := valkeyDoubt * float64(size)
 		pop := population{keys: int64(size), seen: int64(n), bytes: total + doubt*r.Float64(), doubt: doubt}
+		known := pop
+		known.largeKnown = true
+		for _, k := range keys {
+			if k.b >= largeFrom {
+				known.large += largeMost(2 * math.Exp2(math.Floor(math.Log2(k.b))))
+			}
+		}
+		withKnown := estimates(known, sample)
 		for i, e := range estimates(pop, sample) {
 			if sample[i].n == 0 {
 				continue // it is in no row
@@ -124,6 +134,12 @@ func TestIntervalsHoldTheTruth(t *testing.T) {
 				bytesIn++
 				perLaw[law[i]][0]++
 			}
+			w := withKnown[i].bytesCI
+			perLawKnown[law[i]][1]++
+			if w.lo <= b+1 && b-1 <= w.hi {
+				perLawKnown[law[i]][0]++
+			}
+			wider[law[i]] = append(wider[law[i]], (w.hi-w.lo+1)/(e.bytesCI.hi-e.bytesCI.lo+1))
 			if e.bytes < e.bytesCI.lo-1 || e.bytes > e.bytesCI.hi+1 || e.keys < e.keysCI.lo-1 || e.keys > e.keysCI.hi+1 {
 				t.Fatalf("an estimate is outside its own interval: %+v of %+v", e, sample[i])
 			}
@@ -132,7 +148,12 @@ func TestIntervalsHoldTheTruth(t *testing.T) {
 	t.Logf("%d intervals over %d data sets: keys %.1f %%, bytes %.1f %%", all, sets, 100*float64(keysIn)/float64(all), 100*float64(bytesIn)/float64(all))
 	for i, l := range laws {
 		share := 100 * float64(perLaw[i][0]) / float64(perLaw[i][1])
-		t.Log(fmt.Sprintf("bytes, %s: %.1f %%", l.name, share))
+		known := 100 * float64(perLawKnown[i][0]) / float64(perLawKnown[i][1])
+		slices.Sort(wider[i])
+		t.Log(fmt.Sprintf("bytes, %s: %.1f %%; with INFO keysizes %.1f %%, in the median %.2f times as wide, %.2f times in nine of ten", l.name, share, known, wider[i][len(wider[i])/2], wider[i][len(wider[i])*9/10]))
+		if known < 94 {
+			t.Errorf("bytes, %s: with INFO keysizes the interval holds the truth in %.1f %%", l.name, known)
+		}
 		// Giants of a prefix that the sample saw none of, and that together are less than what the server's own figure
 		// is in doubt by, cannot be told from nothing: that law falls short, and the guide says so.
 		if least := map[bool]float64{true: 85, false: 95}[l.name == "few giants"]; share < least {

@@ -190,6 +190,7 @@ func populationOf(ctx context.Context, n *upstream.Node) (population, error) {
 	for _, size := range dbs {
 		p.keys += size
 	}
+	p.learnLarge(ctx, n)
 	v, err := n.Do(ctx, "MEMORY", "STATS")
 	if err != nil {
 		return p, nil //nolint:nilerr // a server that does not say bounds nothing

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/kernwave/kernwave/cache"
+
+	"github.com/kernwave/kernwave/cache/cachetest"
 )
 
 // TestPrefix: exact figures against what the servers say of each key, and the sums.
@@ -126,4 +128,34 @@ func TestPrefixSampled(t *testing.T) {
 func prefixName(key string) string {
 	before, _, _ := strings.Cut(key, ":")
 	return before + ":"
+}
+
+// TestPrefixUnseenGiant: one large key among 20,000 small ones, which a sample most likely misses, and which is less than what the server's
+// memory is in doubt by. A server that keeps a histogram of sizes knows of it, and the interval reaches to it.
+func TestPrefixUnseenGiant(t *testing.T) {
+	v := cachetest.Newest(t, false)
+	s := cachetest.Start(t, v)
+	if !strings.Contains(s.Must("INFO", "keysizes").Str, "Keysizes") {
+		t.Skipf("skipped: %s has no INFO keysizes, which Redis has since 8.0; scripts/cache-servers.sh fetches it", v.Name)
+	}
+	s.Fill(func(send func(...string)) {
+		for i := range 20_000 {
+			send("SET", fmt.Sprintf("%c:%d", 'a'+i%4, i), "a small value")
+		}
+		send("SET", "a:giant", strings.Repeat("g", 300_000))
+	})
+	r := newRig(t, seeds("main", s))
+	truth := int64(0)
+	for _, row := range r.ok("CACHE.PREFIX DUTY 1").Get("rows").Items {
+		if row.Get("prefix").Str == "a:" {
+			truth = row.Get("bytes").Int
+		}
+	}
+	for range 5 {
+		for _, row := range r.ok("CACHE.PREFIX DUTY 1 SAMPLE 2").Get("rows").Items {
+			if ci := row.Get("bytes_ci95").Items; row.Get("prefix").Str == "a:" && (truth < ci[0].Int || truth > ci[1].Int) {
+				t.Errorf("a: holds %d bytes, and the interval is %d to %d", truth, ci[0].Int, ci[1].Int)
+			}
+		}
+	}
 }
