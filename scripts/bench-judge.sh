@@ -1,17 +1,17 @@
 #!/bin/bash
-# The tables of docs/internals/judge-bench.md. Parts: bench-judge.sh [aa] [rivals] [power] [mde] [plan] [special] [nuisance]; none: all.
-# Rollouts from FIRST on, of SEED; how many of each part: AA, RIVALS, POWER, MDE, PLAN, SPECIAL, NUISANCE. They are played in
+# The tables of docs/internals/judge-bench.md. Parts: bench-judge.sh [aa] [rivals] [aa-uneasy] [rivals-uneasy] [power] [mde] [plan] [special] [nuisance]; none: all.
+# Rollouts from FIRST on, of SEED; how many of each part: AA, RIVALS (also of uneasy hosts), POWER, MDE, PLAN, SPECIAL, NUISANCE. They are played in
 # chunks of STEP; a chunk that is done stands in DIR and is not played again, so that the script can be interrupted.
-# EVERY is the time between the looks of part aa: 1m, or more if time is short.
+# EVERY is the time between the looks of the parts aa: 1m, or more if time is short.
 # Figures do not depend on how many are played at once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 SEED=${SEED:-1} EVERY=${EVERY:-1m} FIRST=${FIRST:-0} STEP=${STEP:-25}
-declare -A count=([aa]=${AA:-1000} [rivals]=${RIVALS:-170} [power]=${POWER:-50} [mde]=${MDE:-30} [plan]=${PLAN:-5} [special]=${SPECIAL:-25} [nuisance]=${NUISANCE:-378})
+declare -A count=([aa]=${AA:-1000} [rivals]=${RIVALS:-170} [aa-uneasy]=${AA:-1000} [rivals-uneasy]=${RIVALS:-170} [power]=${POWER:-50} [mde]=${MDE:-30} [plan]=${PLAN:-5} [special]=${SPECIAL:-25} [nuisance]=${NUISANCE:-378})
 DIR=${DIR:-bin/bench-judge}
-[ $# -gt 0 ] || set -- aa rivals power mde plan special nuisance
+[ $# -gt 0 ] || set -- aa rivals aa-uneasy rivals-uneasy power mde plan special nuisance
 for part in "$@"; do
-  [ -n "${count[$part]:-}" ] || { echo "bench-judge.sh: there is no part $part: aa, rivals, power, mde, plan, special, nuisance" >&2; exit 2; }
+  [ -n "${count[$part]:-}" ] || { echo "bench-judge.sh: there is no part $part: aa, rivals, aa-uneasy, rivals-uneasy, power, mde, plan, special, nuisance" >&2; exit 2; }
 done
 mkdir -p "$DIR"
 go build -trimpath -buildvcs=false -o "$DIR/judgebench" ./internal/judgebench/cmd/judgebench

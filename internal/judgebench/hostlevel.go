@@ -25,7 +25,7 @@ func newHostLevel() []Judge {
 	return []Judge{
 		&hostLevel{name: "mix", test: testMix, every: 1, stats: stats, looks: looks},
 		&hostLevel{name: "spend", test: testSpend, every: 1, stats: stats, looks: looks},
-		&hostLevel{name: "host t, BH, no peeking correction", test: testFixed, every: 20, stats: stats, looks: looks},
+		&hostLevel{name: fixedName, test: testFixed, every: 20, stats: stats, looks: looks},
 	}
 }
 
@@ -83,6 +83,9 @@ func (h *hostLevel) See(t *Type, effect []float64) {
 					}
 				}
 				v.P = min(v.P, best[k]/share[k])
+			}
+			if h.every == 1 {
+				v.Now = v.P // it is right at all looks together, and was published so
 			}
 			if e[0].SE > 0 {
 				r := mixRadius(0.05, e[0].SE, e[0].DF)

@@ -26,6 +26,7 @@ type Spec struct {
 	Plan     Plan               // what was changed where
 	Reboots  bool               // controls were rebooted as well, into their old kernel
 	Margins  map[string]float64 // of signals, where they are not those of the profiles
+	Uneasy   bool               // how noisy a host is comes and goes within hours, see uneasyBy; if not, it stays
 	Work     bool               // every type has a signal of the work that its hosts carry
 }
 

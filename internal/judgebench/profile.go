@@ -34,6 +34,14 @@ type Profile struct {
 // WanderTau are the memories of Profile.Wander, in seconds.
 var WanderTau = [3]float64{20 * 60, 2 * 3600, 12 * 3600}
 
+// Of uneasy hosts: how much more than Profile.HostNoise their noise differs, and the memory of it in seconds. The
+// quiet host of the before is then often the noisy one of the after, so that a fit that trusts the before is too sure
+// of itself. Both were chosen so that the rivals that compare hosts raise as many false alarms as was published of them.
+const (
+	uneasyBy  = 2.0
+	uneasyTau = 5 * 3600.0
+)
+
 // Profiles are the signals of the cases, in their order. Names, units, margins and bad directions are those of the
 // format. The other numbers were fitted in two steps: shape (memory, tails, zeros, spread of hosts and types) from the
 // figures of published server metrics, size so that the smallest effects that the oracle finds in 4 hours are those

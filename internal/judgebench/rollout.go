@@ -16,6 +16,7 @@ type Maker struct {
 	gone []bool // by step and host: nothing was scraped
 
 	f, wander, add, noisy, level, react, scale, swing, restless []float64
+	calm, unrest                                                []float64 // scale is calm, and how much more or less that is now, in standard deviations of HostNoise
 	jumpAt, idleTill                                            []int
 	idle                                                        []bool
 }

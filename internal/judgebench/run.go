@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -24,6 +25,8 @@ type part func(t *Tally, rollout int)
 var Parts = []struct{ Name, About string }{
 	{"aa", "unchanged rollouts, a look a minute for 4 hours: our judge"},
 	{"rivals", "unchanged rollouts: every rival"},
+	{"aa-uneasy", "as aa, of hosts whose noise comes and goes: the far tail is that of published servers"},
+	{"rivals-uneasy", "as rivals, of such hosts: those that compare hosts"},
 	{"power", "changes of the level by size, canaries and hours, beside the oracle"},
 	{"mde", "changes as large as the smallest that the judge says it would find"},
 	{"plan", "changes as large as the margin, with the canaries and hours that planning asks for"},
@@ -35,10 +38,12 @@ var Parts = []struct{ Name, About string }{
 func Run(name string, o Options) (*Tally, error) {
 	var open func(worker int) part
 	switch name {
-	case "aa":
-		open = func(int) part { return unchanged("aa", o, []Judge{&ours{fast: true}}) }
+	case "aa", "aa-uneasy":
+		open = func(int) part { return unchanged(name, o, []Judge{&ours{fast: true}}) }
 	case "rivals":
-		open = func(int) part { return unchanged("rivals", o, append(newPooled(), newHostLevel()...)) }
+		open = func(int) part { return unchanged(name, o, append(newPooled(), newHostLevel()...)) }
+	case "rivals-uneasy":
+		open = func(int) part { return unchanged(name, o, newHostLevel()) }
 	case "power":
 		open = func(int) part { return power(o) }
 	case "mde":
@@ -84,9 +89,9 @@ func (o Options) wants(j Judge) bool { return o.Only == nil || slices.Contains(o
 
 // unchanged plays rollouts in which nothing changes.
 func unchanged(name string, o Options, judges []Judge) part {
-	spec := Spec{}
+	spec := Spec{Uneasy: strings.HasSuffix(name, "-uneasy")}
 	if o.Every > 0 {
-		spec = Spec{Looks: Every(o.Every, 4*time.Hour)}
+		spec.Looks = Every(o.Every, 4*time.Hour)
 		name = fmt.Sprintf("%s, a look every %.0f min", name, o.Every.Minutes())
 	}
 	m := NewMaker(spec, o.Seed)
@@ -107,6 +112,9 @@ func unchanged(name string, o Options, judges []Judge) part {
 	}
 }
 
+// oneLook are the levels at which the p-value of the last look alone is counted.
+var oneLook = []float64{0.05, 0.01, 0.002, 0.0005}
+
 func (t *Tally) unchanged(k string, seen [][]Seen, m *Maker, rollout int) {
 	any := false
 	for j, cells := range seen {
@@ -117,6 +125,9 @@ func (t *Tally) unchanged(k string, seen [][]Seen, m *Maker, rollout int) {
 			t.count(key(k, "found", sig, treated), s.Found >= 0)
 			t.count(key(k, "single", sig, treated), s.Single)
 			t.count(key(k, "now", sig, treated), s.Now <= 0.05)
+			for _, level := range oneLook {
+				t.count(key(k, "one-look", level), s.Now <= level)
+			}
 			t.count(key(k, "pass", sig, treated), s.Pass)
 			t.count(key(k, "cover-last", sig, treated), s.CoverLast)
 			t.count(key(k, "cover-all", sig, treated), s.CoverAll)

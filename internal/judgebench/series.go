@@ -17,6 +17,9 @@ func (m *Maker) series(c *Cell, p Profile, rollout, j, signal, rep int) {
 	noise := math.Exp(p.TypeNoise * d.draw(normal))
 	hasJob, hasIdle, phase := d.unit() < 0.5, d.unit() < p.IdleRuns, d.unit()
 	d = &dice{src: stream(m.seed, uint64(rollout), uint64(j), forNoise, uint64(signal), uint64(rep))}
+	if m.spec.Uneasy {
+		p.HostNoise *= uneasyBy
+	}
 	m.hosts(d, c, p, base, noise)
 
 	tab := quantiles(shape{p.Skew, p.Heavy})
@@ -47,7 +50,7 @@ func (m *Maker) series(c *Cell, p Profile, rollout, j, signal, rep int) {
 		}
 		logLoad := math.Log(load)
 		if k%slowEvery == 0 {
-			m.slow(d, c, p, k, keep, kick)
+			m.slow(d, p, k, keep, kick)
 		}
 		row := c.X[k*n : (k+1)*n]
 		for i := range row {
@@ -82,7 +85,7 @@ func (m *Maker) series(c *Cell, p Profile, rollout, j, signal, rep int) {
 // hosts draws what tells one host of a type from another.
 func (m *Maker) hosts(d *dice, c *Cell, p Profile, base, noise float64) {
 	n := m.t.Hosts()
-	for _, s := range []*[]float64{&m.f, &m.wander, &m.add, &m.level, &m.react, &m.scale, &m.swing, &m.restless} {
+	for _, s := range []*[]float64{&m.f, &m.wander, &m.add, &m.level, &m.react, &m.scale, &m.calm, &m.unrest, &m.swing, &m.restless} {
 		*s = fill(*s, n, 0)
 	}
 	m.noisy = fill(m.noisy, 3*n, 0)
@@ -90,7 +93,9 @@ func (m *Maker) hosts(d *dice, c *Cell, p Profile, base, noise float64) {
 	for i := range n {
 		m.level[i] = base * math.Exp(p.LevelHost*d.draw(normal))
 		m.react[i] = p.React * d.draw(normal)
-		m.scale[i] = noise * math.Exp(p.HostNoise*d.draw(normal)-p.HostNoise*p.HostNoise/2)
+		m.unrest[i] = d.draw(normal)
+		m.calm[i] = noise
+		m.scale[i] = noise * math.Exp(p.HostNoise*m.unrest[i]-p.HostNoise*p.HostNoise/2)
 		m.f[i] = p.Fast * d.draw(normal)
 		m.restless[i] = p.Restless * d.draw(normal)
 		for w := range WanderTau {
@@ -106,14 +111,21 @@ func (m *Maker) hosts(d *dice, c *Cell, p Profile, base, noise float64) {
 	switch c.Kind {
 	case OutlierControl:
 		m.scale[n-1] *= c.Size
+		m.calm[n-1] *= c.Size
 	case OutlierTreated:
 		m.scale[0] *= c.Size
+		m.calm[0] *= c.Size
 	}
 }
 
 // slow moves what a host does on its own, over minutes to half days.
-func (m *Maker) slow(d *dice, c *Cell, p Profile, k int, keep, kick [3]float64) {
+func (m *Maker) slow(d *dice, p Profile, k int, keep, kick [3]float64) {
 	for i := range m.wander {
+		if m.spec.Uneasy {
+			calms := math.Exp(-slowS / uneasyTau)
+			m.unrest[i] = calms*m.unrest[i] + math.Sqrt(1-calms*calms)*d.draw(normal)
+			m.scale[i] = m.calm[i] * math.Exp(p.HostNoise*m.unrest[i]-p.HostNoise*p.HostNoise/2)
+		}
 		w := m.noisy[3*i : 3*i+3]
 		w[0] = keep[0]*w[0] + kick[0]*d.draw(normal)
 		w[1] = keep[1]*w[1] + kick[1]*d.draw(normal)

@@ -85,7 +85,7 @@ var published = map[string][3]string{
 	"ratio of means, margin":                 {"12.2 %", "18.4 %", "100 %"},
 	"ratio of means, 2 x margin":             {"2.9 %", "5.2 %", "98-100 %"},
 	"ratio of means, last 5 min, 3 in a row": {"16.2 %", "26.2 %", "100 %"},
-	"host t, BH, no peeking correction":      {"4.0 %", "12.3 %", "42 % (71/170)"},
+	fixedName:                                {"4.0 %", "12.3 %", "42 % (71/170)"},
 	"spend":                                  {"1.3 %", "1.3 %", "7.1 % (12/170)"},
 	"mix":                                    {"0.7 %", "0.7 %", "2.4 % (4/170)"},
 }
@@ -107,9 +107,9 @@ func (t *Tally) judgesOf(part string) []string {
 }
 
 func (t *Tally) tableUnchanged(w io.Writer) {
-	parts := []string{"rivals"}
+	var parts []string
 	for k := range t.Counts {
-		if p := strings.Split(k, "|")[0]; strings.HasPrefix(p, "aa") {
+		if p := strings.Split(k, "|")[0]; strings.HasPrefix(p, "aa") || strings.HasPrefix(p, "rivals") {
 			parts = append(parts, p)
 		}
 	}
@@ -134,8 +134,32 @@ func (t *Tally) tableUnchanged(w io.Writer) {
 			row(w, j, percent(last), p[0], percent(t.sum(key(k, "single"))), p[1], fmt.Sprintf("%s (%d/%d)", percent(r), r.K, r.N),
 				fmt.Sprintf("%.1f %%", 100*r.Upper()), p[2], cover[0], cover[1], percent(t.sum(key(k, "pass"))))
 		}
+		t.tableOneLook(w, part)
 		t.tableStrata(w, part)
 	}
+}
+
+// fixedName is the rival whose p-value is right at one look.
+const fixedName = "host t, BH, no peeking correction"
+
+// publishedOneLook is how often the p-value of a fixed time was at most each of oneLook, against that level.
+var publishedOneLook = []string{"0.8", "0.9", "0.8", "about 1.5"}
+
+// tableOneLook says how far into its tail the p-value of the last look alone is right.
+func (t *Tally) tableOneLook(w io.Writer, part string) {
+	if t.Counts[key(part, fixedName, "one-look", oneLook[0])].N == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n%s at the last look alone: how often its p-value is at most so much, against that\n\n", fixedName)
+	names, here, there := []string{"p-value"}, []string{"here"}, []string{"published"}
+	for i, level := range oneLook {
+		names = append(names, strconv.FormatFloat(level, 'g', -1, 64))
+		here = append(here, number(t.Counts[key(part, fixedName, "one-look", level)].Rate()/level))
+		there = append(there, publishedOneLook[i])
+	}
+	head(w, names...)
+	row(w, here...)
+	row(w, there...)
 }
 
 // tableStrata says of each signal and number of canaries how often our intervals were right at all looks, and how

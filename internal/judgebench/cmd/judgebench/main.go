@@ -14,10 +14,11 @@ import (
 	"github.com/kernwave/kernwave/internal/judgebench"
 )
 
-const usage = `judgebench run PART [flags]      play a part and write what was counted (-h: flags): aa, rivals, power, mde, plan, special, nuisance
+const usage = `judgebench run PART [flags]      play a part and write what was counted (-h: flags): aa, rivals, aa-uneasy, rivals-uneasy, power, mde, plan, special, nuisance
 judgebench table FILE…           add up what was counted, and print the tables
 judgebench cases [flags]         write cases for kernwave judge, and their labels
 judgebench score LABELS VERDICTS compare what kernwave judge said with the labels
+judgebench placebo [flags] CASES judge cases with random hosts taken for the treated ones, and count false alarms
 
 A name that ends in .gz is of a compressed file. For example:
 
@@ -65,6 +66,8 @@ func run(args []string) error {
 		return cases(args[1:])
 	case "score":
 		return score(args[1:])
+	case "placebo":
+		return placebo(args[1:])
 	case "table":
 		sum, err := judgebench.ReadTallies(args[1:])
 		if err != nil {
@@ -97,6 +100,31 @@ func score(args []string) error {
 	return nil
 }
 
+func placebo(args []string) error {
+	fs := flag.NewFlagSet("placebo", flag.ContinueOnError)
+	var o judgebench.PlaceboOptions
+	fs.Uint64Var(&o.Seed, "seed", 1, "of the draws")
+	fs.IntVar(&o.Draws, "draws", 20, "how many per case")
+	fs.BoolVar(&o.Unchanged, "unchanged", false, "nothing changed in these cases: their treated hosts are taken like controls")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	if fs.NArg() != 1 {
+		return fmt.Errorf("placebo takes a file of cases\n%s", usage)
+	}
+	in, err := open(fs.Arg(0))
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	p, err := judgebench.Placebos(in, o)
+	if err != nil {
+		return fmt.Errorf("%s: %w", fs.Arg(0), err)
+	}
+	p.Print(os.Stdout)
+	return nil
+}
+
 func cases(args []string) error {
 	fs := flag.NewFlagSet("cases", flag.ContinueOnError)
 	var spec judgebench.Spec
@@ -116,6 +144,7 @@ func cases(args []string) error {
 	treated := fs.Int("treated", 0, "treated hosts per type; 0: 2, 3 or 5")
 	controls := fs.Int("controls", 0, "controls per type; 0: 20 or 50")
 	fs.BoolVar(&spec.Reboots, "reboots", false, "controls were rebooted as well")
+	fs.BoolVar(&spec.Uneasy, "uneasy", false, "how noisy a host is comes and goes within hours")
 	fs.BoolVar(&spec.Work, "work", false, "with a signal of the work that hosts carry")
 	if err := fs.Parse(args); err != nil {
 		return err
