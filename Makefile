@@ -43,7 +43,7 @@ bench-fuzz: ## each fuzz test for 15 minutes: hours; cut short, it goes on where
 bench-sim: build ## the simulator's long figures: 20,000 random fleets, 5,000 hosts, planted bugs; goes on where it was
 	scripts/bench-sim.sh
 
-bench-judge: ## what judges say of rollouts with a known truth, ours and its rivals: an hour; goes on where it was
+bench-judge: ## what judges say of rollouts with a known truth, ours and its rivals: two hours; goes on where it was
 	scripts/bench-judge.sh
 
 bench-cache: ## the cache gateway's long proofs: 10⁹ bytes at its door, 100,000 cancelled calls, 1,000 temporary changes under faults, 1,000,000 keys unlinked and undone, 140 hosts drained under faults
