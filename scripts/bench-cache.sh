@@ -16,7 +16,10 @@ for p in $part; do
       run ./cache/lease -run 'TestRandomSchedules' -lease.stories 10000
       run ./cache/lease -run 'TestRealSchedules' -lease.schedules 1000
       ;;
-    scripts) run ./cache/script -run 'TestHostile|TestOthersAreUnharmed|TestCancelEndsTheChild' -script.hostile 100 ;;
+    scripts) # the last beside four computing processes for each processor
+      run ./cache/script -run 'TestHostile|TestOthersAreUnharmed|TestCancelEndsTheChild'
+      run ./cache/script -run '^$' -bench 'HostileOnABusyMachine' -benchtime 100x
+      ;;
     looks) # cancelled questions to a node; how often a sample's interval holds the truth; the hottest keys at 60,000 operations a second
       KERNWAVE_CANCELLED=100000 run ./cache/upstream -run 'TestCancelledCallsLeakNothing'
       for seed in 7 $RANDOM $RANDOM; do run ./cache/builtin -run 'TestIntervalsHoldTheTruth' -builtin.seed "$seed"; done

@@ -1,7 +1,6 @@
 package script
 
 import (
-	"flag"
 	"os/exec"
 	"runtime"
 	"slices"
@@ -10,18 +9,16 @@ import (
 	"time"
 )
 
-var hostile = flag.Int("script.hostile", 5, "how many times TestHostileOnABusyMachine runs each program; make bench-cache runs it 100 times")
-
-// TestHostileOnABusyMachine: with four times as many other programs computing as there are processors, a program that does not end is still
-// ended soon after its budget. It prints how late; what fails leaves room for a machine that is busier than that.
-func TestHostileOnABusyMachine(t *testing.T) {
+// BenchmarkHostileOnABusyMachine prints how long after its budget a program ends that does not end by itself, while four times as many
+// other programs compute as there are processors. It is no test: what it measures is also what it takes from others.
+func BenchmarkHostileOnABusyMachine(b *testing.B) {
 	for range 4 * runtime.NumCPU() {
 		c := exec.Command("/bin/sh", "-c", "while :; do :; done")
 		c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		if err := c.Start(); err != nil {
-			t.Fatal(err)
+			b.Fatal(err)
 		}
-		t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+		b.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
 	}
 	r := NewRunner("", nil)
 	for _, tc := range []struct{ name, program string }{
@@ -29,29 +26,26 @@ func TestHostileOnABusyMachine(t *testing.T) {
 		{"loop outside the interpreter", "def run(args, nodes):\n  attack('loop')\n"},
 		{"one long step", "def run(args, nodes):\n  x = 3\n  for i in range(28):\n    x = x * x\n"},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			b := bundle(t, "read", "budgets: {wall: 300ms, memory: 64mb, output: 10mb, steps: 10_000_000_000}", tc.program)
+		b.Run(tc.name, func(b *testing.B) {
+			bun := bundle(b, "read", "budgets: {wall: 300ms, memory: 64mb, output: 10mb, steps: 10_000_000_000}", tc.program)
 			var late []time.Duration
-			for range *hostile {
-				began := time.Now()
-				_, err := r.Run(t.Context(), Order{Bundle: b})
-				if err == nil {
-					t.Fatal("it ended by itself")
-				}
-				late = append(late, time.Since(began)-b.Manifest.Budgets.Wall)
-			}
-			slices.Sort(late)
 			over := 0
-			for _, l := range late {
+			for b.Loop() {
+				began := time.Now()
+				_, err := r.Run(b.Context(), Order{Bundle: bun})
+				if err == nil {
+					b.Fatal("it ended by itself")
+				}
+				l := time.Since(began) - bun.Manifest.Budgets.Wall
+				late = append(late, l)
 				if l > 250*time.Millisecond {
 					over++
 				}
 			}
-			worst := late[len(late)-1]
-			t.Logf("%d runs: late by %s in the median, %s at most; %d by more than 250 ms", len(late), late[len(late)/2].Round(time.Millisecond), worst.Round(time.Millisecond), over)
-			if late[len(late)/2] > 250*time.Millisecond || worst > 2*time.Second {
-				t.Errorf("late by %s", late)
-			}
+			slices.Sort(late)
+			b.ReportMetric(late[len(late)/2].Seconds()*1e3, "median-ms-late")
+			b.ReportMetric(late[len(late)-1].Seconds()*1e3, "worst-ms-late")
+			b.ReportMetric(float64(over), "over-250-ms")
 		})
 	}
 }
