@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -123,5 +125,31 @@ func TestJudgePlan(t *testing.T) {
 	}
 	if code, _, stderr := run("judge", "plan"); code != ExitUsage || !strings.Contains(stderr, "--history") {
 		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}
+
+// A compressed file that is cut off is said to be that, and not a connection that broke off.
+func TestJudgeCutOff(t *testing.T) {
+	whole, err := os.ReadFile(writeCases(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	if _, err := z.Write(whole); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{5, zipped.Len() / 2} {
+		file := filepath.Join(t.TempDir(), "cases.ndjson.gz")
+		if err := os.WriteFile(file, zipped.Bytes()[:size], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, _, stderr := run("judge", "--cases", file, "--out", filepath.Join(t.TempDir(), "verdicts.ndjson"))
+		if code == 0 || !strings.Contains(stderr, "cases.ndjson.gz") || !strings.Contains(stderr, "cut off") || strings.Contains(stderr, "control plane") {
+			t.Errorf("%d of %d bytes: code %d, %q; want that the file is cut off", size, zipped.Len(), code, stderr)
+		}
 	}
 }

@@ -35,7 +35,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 	if magic, err := in.Peek(2); err == nil && magic[0] == 0x1f && magic[1] == 0x8b {
 		z, err := gzip.NewReader(in)
 		if err != nil {
-			return nil, fmt.Errorf("it begins like gzip, but: %w", err)
+			return nil, fmt.Errorf("it begins like gzip, but: %w", cutOff(err))
 		}
 		in = bufio.NewReaderSize(z, 1<<16)
 	}
@@ -78,9 +78,20 @@ func (r *Reader) nextLine() ([]byte, error) {
 		case errors.Is(err, io.EOF):
 			return nil, io.EOF
 		default:
-			return nil, fmt.Errorf("read line %d: %w", r.line, err)
+			return nil, fmt.Errorf("read line %d: %w", r.line, cutOff(err))
 		}
 	}
+}
+
+// errCutOff is that compressed data ends before its end. It is no io.ErrUnexpectedEOF, which is also what a connection
+// that broke off gives.
+var errCutOff = errors.New("the compressed data is cut off")
+
+func cutOff(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return errCutOff
+	}
+	return err
 }
 
 // explainJSON says where a line is wrong, and what could be meant.
