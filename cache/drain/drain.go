@@ -1,7 +1,8 @@
 // Package drain moves the primaries off a host before it reboots, and watches them come back.
 //
 // Each hand-over is the server's own: CLUSTER FAILOVER on a replica, FAILOVER on a plain primary; under Sentinel roles are changed with writes
-// paused. All three wait until the replica has everything before it takes over, so no write that was acknowledged is lost.
+// paused. All three wait until the replica has everything before it takes over, so no write that was acknowledged is lost,
+// but for one case: a gateway killed under Sentinel between the two roles that stays away, and a replica that restarts with less meanwhile.
 // Roles are the truth, not the journal: the journal only says which hand-over was begun, so that a gateway that was killed
 // looks how it ended, tidies up and calls it drained or unchanged. A hand-over that fails is not forced, ever.
 package drain
