@@ -27,7 +27,7 @@ for p in $part; do
       ;;
     impact) # what customers feel of a profile of 1,000,000 keys, under SCHED_FIFO where that is allowed; and that a stall of 50 ms opens the breaker
       run ./cache/builtin -run '^$' -bench Impact -benchtime 1x
-      run ./cache/upstream -run TestStallOpensTheBreaker -upstream.stalls 100
+      run ./cache/upstream -run TestStallOpensTheBreaker -upstream.stalls 100 -upstream.stall 50ms
       ;;
     bulk) run ./cache/bulk -run 'TestKilledAndResumed|TestRateIsHeld|TestCustomersWriteMeanwhile' -bulk.keys 1000000 ;;
     drain) run ./cache/drain -run 'TestFaults' -drain.runs 100; run ./cache/drain -run 'TestFaults' -drain.sentinel 40 ;; # 100 in a cluster; 20 under Sentinel and 20 of a plain pair, and 40 more

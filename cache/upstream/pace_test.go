@@ -11,10 +11,13 @@ import (
 	"github.com/kernwave/kernwave/cache/upstream"
 )
 
-var stalls = flag.Int("upstream.stalls", 3, "how many times TestStallOpensTheBreaker lets a server stand still; make bench-cache does it 100 times")
+var (
+	stalls = flag.Int("upstream.stalls", 3, "how many times TestStallOpensTheBreaker lets a server stand still; make bench-cache does it 100 times")
+	stall  = flag.Duration("upstream.stall", time.Second, "and for how long; make bench-cache does it for 50 ms, on a machine where nothing else runs")
+)
 
-// TestStallOpensTheBreaker: a server that stands still for 50 ms is left alone within two windows, and the report says why. On a machine so
-// busy that pings take long anyway, only what is much longer is a stall.
+// TestStallOpensTheBreaker: a server that stands still is left alone within two windows, and the report says why. On a machine so busy
+// that pings take long anyway, only what is much longer is a stall.
 func TestStallOpensTheBreaker(t *testing.T) {
 	s := cachetest.Start(t, cachetest.Any(t))
 	n := look(t, open(t, s.Addr())).Nodes[0]
@@ -25,13 +28,13 @@ func TestStallOpensTheBreaker(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := p.Report()
-		stall := max(50*time.Millisecond, 10*before.Base)
-		if stall > 50*time.Millisecond {
+		still := max(*stall, 10*before.Base)
+		if still > *stall {
 			longer++
 		}
 		time.Sleep(50 * time.Millisecond)
 		s.Stop()
-		time.Sleep(stall)
+		time.Sleep(still)
 		s.Continue()
 		for range 2 * 16 { // two windows of pages
 			if err := p.Page(t.Context(), 100*time.Microsecond); err != nil {
@@ -44,10 +47,10 @@ func TestStallOpensTheBreaker(t *testing.T) {
 		if r.Opens > before.Opens && strings.Contains(r.Why, "a ping took") && r.Throttle >= 100*time.Millisecond {
 			opened++
 		} else {
-			t.Errorf("a stall of %s, and the guards did %+v", stall, r)
+			t.Errorf("a stall of %s, and the guards did %+v", still, r)
 		}
 	}
-	t.Logf("%d of %d stalls opened the breaker within two windows; %d lasted longer than 50 ms", opened, *stalls, longer)
+	t.Logf("%d of %d stalls of %s opened the breaker within two windows; %d lasted longer, for pings took long anyway", opened, *stalls, *stall, longer)
 }
 
 // TestPacerEndsWithTheServer: a restart or the death of the server ends the job, and says so.
