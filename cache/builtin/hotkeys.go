@@ -80,16 +80,7 @@ func (s *set) runHotkeys(ctx context.Context, c *cache.Call) (cache.Value, error
 	var rows []hot
 	var notes []string
 	var guards upstream.GuardReport
-	list := shards(v, c.Select("on"), true)
-	var nodes []*upstream.Node
-	var failed []*upstream.Failure
-	for _, sh := range list {
-		if sh.node == nil {
-			failed = append(failed, &upstream.Failure{Node: sh.name, Err: errors.New(sh.why)})
-			continue
-		}
-		nodes = append(nodes, sh.node)
-	}
+	nodes, failed := askable(shards(v, c.Select("on"), true))
 	tell := progress(c, len(nodes))
 	limit := time.Duration(len(nodes)+1)*c.Duration("for") + time.Minute // they may share one machine
 	a := upstream.AskLong(ctx, nodes, limit, func(ctx context.Context, n *upstream.Node) (int, error) {
@@ -127,7 +118,7 @@ func (s *set) runHotkeys(ctx context.Context, c *cache.Call) (cache.Value, error
 		}
 		return strings.Compare(a.key, b.key)
 	})
-	e := reply(c, v).covered(len(a.Got), append(append(failed, a.Failed...), v.Lost...))
+	e := reply(c, v).covered(len(a.Got), slices.Concat(failed, a.Failed, v.Lost))
 	slices.Sort(notes)
 	e.notes, e.guards = notes, guards.Value()
 	for _, h := range rows[:min(len(rows), int(c.Int("top")))] {

@@ -50,16 +50,11 @@ func (s *set) runKeyExplain(ctx context.Context, c *cache.Call) (cache.Value, er
 	}
 	key := c.Text("key")
 	slot := upstream.Slot(key)
-	var holders []*upstream.Node
-	for _, sh := range shards(v, c.Select("on"), true) {
-		if n := sh.node; n != nil && (n.Mode != "cluster" || holds(n, slot) || n.Role == upstream.Replica && shardHolds(v, n, slot)) {
-			holders = append(holders, n)
-		}
-	}
+	holders, failed := askable(slices.DeleteFunc(shards(v, c.Select("on"), true), func(sh shard) bool { return !sh.owns(slot) }))
 	a := upstream.Ask(ctx, holders, 0, func(ctx context.Context, n *upstream.Node) (*cache.Value, error) {
 		return explainKey(ctx, v, n, key, slot, int(c.Int("db")))
 	})
-	e := reply(c, v).covered(len(a.Got), append(a.Failed, v.Lost...))
+	e := reply(c, v).covered(len(a.Got), slices.Concat(failed, a.Failed, v.Lost))
 	for _, g := range a.Got {
 		if g.Val != nil {
 			e.rows = append(e.rows, *g.Val)
@@ -69,14 +64,6 @@ func (s *set) runKeyExplain(ctx context.Context, c *cache.Call) (cache.Value, er
 		e.notes = append(e.notes, "no node that was asked holds the key: it may have expired, been evicted, or be in another database (DB)")
 	}
 	return e.value()
-}
-
-func holds(n *upstream.Node, slot int) bool {
-	return slices.ContainsFunc(n.Slots, func(r [2]int) bool { return r[0] <= slot && slot <= r[1] })
-}
-
-func shardHolds(v *upstream.View, n *upstream.Node, slot int) bool {
-	return slices.ContainsFunc(v.Nodes, func(p *upstream.Node) bool { return p.Addr == n.Shard && holds(p, slot) })
 }
 
 // explainKey asks one node about a key; nil: it is not there.
@@ -261,12 +248,7 @@ func (s *set) runEvictionExplain(ctx context.Context, c *cache.Call) (cache.Valu
 	if err != nil {
 		return cache.Value{}, err
 	}
-	var nodes []*upstream.Node
-	for _, sh := range shards(v, c.Select("on"), true) {
-		if sh.node != nil {
-			nodes = append(nodes, sh.node)
-		}
-	}
+	nodes, failed := askable(shards(v, c.Select("on"), true))
 	a := upstream.AskLong(ctx, nodes, time.Minute, func(ctx context.Context, n *upstream.Node) ([]cache.Value, error) {
 		release, err := s.Fleet.Heavy.Take(ctx, n, c.Job, nil)
 		if err != nil {
@@ -275,7 +257,7 @@ func (s *set) runEvictionExplain(ctx context.Context, c *cache.Call) (cache.Valu
 		defer release()
 		return explainEviction(ctx, n, int(c.Int("samples")), c.Text("sep"))
 	})
-	e := reply(c, v).covered(len(a.Got), append(a.Failed, v.Lost...))
+	e := reply(c, v).covered(len(a.Got), slices.Concat(failed, a.Failed, v.Lost))
 	for _, g := range a.Got {
 		e.rows = append(e.rows, g.Val...)
 	}

@@ -120,6 +120,46 @@ func TestConfigDiff(t *testing.T) {
 	})
 }
 
+// TestDeadShardIsSaid: whoever looks at one node of each shard says which shard has none, instead of answering for the others alone.
+func TestDeadShardIsSaid(t *testing.T) {
+	v := cachetest.Any(t)
+	a, b := cachetest.Start(t, v), cachetest.StartOn(t, v, "127.0.0.2")
+	a.Must("SET", "a:1", "x")
+	b.Must("SET", "b:1", "x")
+	r := newRig(t, seeds("a", a), seeds("b", b))
+	r.ok("CACHE.NODES")
+	b.Kill()
+	time.Sleep(400 * time.Millisecond)
+	for _, line := range []string{"CACHE.KEY EXPLAIN a:1", "CACHE.KEY EXPLAIN b:1", "CACHE.EVICTION EXPLAIN", "CACHE.MONITOR FOR 0.1", "CACHE.HOTKEYS FOR 0.5"} {
+		got := r.ok(line)
+		if f := got.Get("nodes").Get("failed").Items; len(f) != 1 || !strings.Contains(f[0].Get("node").Str, b.Addr()) || got.Get("coverage").Float != 0.5 {
+			t.Errorf("%s: %v", line, got)
+		}
+	}
+	// In a cluster only the shard that owns the key's slot matters.
+	c := cachetest.StartCluster(t, v, 3, 0)
+	r = newRig(t, seeds("main", c.Primaries...))
+	r.ok("CACHE.NODES")
+	here, there := "", ""
+	for i := 0; here == "" || there == ""; i++ {
+		if key := fmt.Sprintf("k:%d", i); c.Of(t, key) == c.Primaries[0] {
+			there = key
+		} else {
+			here = key
+		}
+	}
+	c.Primaries[0].Kill()
+	time.Sleep(400 * time.Millisecond)
+	r.refused("CACHE.KEY EXPLAIN "+there, "UNREACHABLE")
+	if got := r.ok("CACHE.KEY EXPLAIN " + here); len(got.Get("nodes").Get("failed").Items) != 0 || got.Get("coverage").Float != 1 {
+		t.Errorf("a key of a shard that is there: %v", got)
+	}
+	got := r.ok("CACHE.EVICTION EXPLAIN SAMPLES 50")
+	if f := got.Get("nodes").Get("failed").Items; len(f) != 1 || !strings.Contains(f[0].Get("node").Str, c.Primaries[0].Addr()) {
+		t.Errorf("evictions of a cluster with a dead shard: %v", got)
+	}
+}
+
 // TestConfigDiffOfVersions: what one server has and the other does not know.
 func TestConfigDiffOfVersions(t *testing.T) {
 	two := cachetest.Two(t)

@@ -2,7 +2,6 @@ package builtin
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -49,15 +48,7 @@ func (s *set) runMonitor(ctx context.Context, c *cache.Call) (cache.Value, error
 	if err != nil {
 		return cache.Value{}, err
 	}
-	var nodes []*upstream.Node
-	var failed []*upstream.Failure
-	for _, sh := range shards(v, c.Select("on"), true) {
-		if sh.node == nil {
-			failed = append(failed, &upstream.Failure{Node: sh.name, Err: errors.New(sh.why)})
-			continue
-		}
-		nodes = append(nodes, sh.node)
-	}
+	nodes, failed := askable(shards(v, c.Select("on"), true))
 	d, most, lines := c.Duration("for"), c.Int("maxbytes"), int(c.Int("maxlines"))
 	var mu sync.Mutex
 	var rows []cache.Value
@@ -100,7 +91,7 @@ func (s *set) runMonitor(ctx context.Context, c *cache.Call) (cache.Value, error
 	if ctx.Err() != nil {
 		return cache.Value{}, context.Cause(ctx)
 	}
-	e := reply(c, v).covered(len(a.Got), append(append(failed, a.Failed...), v.Lost...))
+	e := reply(c, v).covered(len(a.Got), slices.Concat(failed, a.Failed, v.Lost))
 	slices.SortStableFunc(rows, func(a, b cache.Value) int { return strings.Compare(a.Get("at").Str, b.Get("at").Str) })
 	e.rows = rows
 	if dropped > 0 {

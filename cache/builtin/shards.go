@@ -35,6 +35,26 @@ type shard struct {
 	name string // cluster/primary
 	node *upstream.Node
 	why  string // why nobody can be asked; empty: node can
+	all  []*upstream.Node
+}
+
+// owns says whether a key of slot can be in the shard.
+func (sh shard) owns(slot int) bool {
+	return slices.ContainsFunc(sh.all, func(n *upstream.Node) bool {
+		return n.Mode != "cluster" || slices.ContainsFunc(n.Slots, func(r [2]int) bool { return r[0] <= slot && slot <= r[1] })
+	})
+}
+
+// askable are the chosen nodes, and what is to be said of shards that have none.
+func askable(list []shard) (nodes []*upstream.Node, failed []*upstream.Failure) {
+	for _, sh := range list {
+		if sh.node == nil {
+			failed = append(failed, &upstream.Failure{Node: sh.name, Err: errors.New(sh.why)})
+		} else {
+			nodes = append(nodes, sh.node)
+		}
+	}
+	return nodes, failed
 }
 
 // shards chooses one node for each shard: where forHeat, the primary, which alone knows how customers use the keys;
@@ -49,7 +69,7 @@ func shards(v *upstream.View, sel cache.Select, forHeat bool) []shard {
 		if cmp.Or(nodes[0].Mode) == "cluster" && !slices.ContainsFunc(nodes, func(n *upstream.Node) bool { return len(n.Slots) > 0 || n.Role == upstream.Replica }) {
 			continue // a primary without slots holds nothing
 		}
-		s := shard{name: name}
+		s := shard{name: name, all: nodes}
 		best := -1
 		for _, n := range nodes {
 			score := 0
