@@ -1,6 +1,9 @@
 package fleet
 
-import "strings"
+import (
+	"errors"
+	"strings"
+)
 
 // Error says what was tried, on which host, why it did not work, and what to do next.
 type Error struct {
@@ -28,3 +31,11 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// NextOf is what a person should do about err: what the first [*Error] in it says, else otherwise.
+func NextOf(err error, otherwise string) string {
+	if e, ok := errors.AsType[*Error](err); ok && e.Next != "" {
+		return e.Next
+	}
+	return otherwise
+}

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -199,8 +198,8 @@ func (a *Agent) checkInFailed(ctx context.Context, err error) {
 	wait := a.jitter(backoff(c.tries, most))
 	c.next = time.Now().Add(wait)
 	args := []any{"err", err, "retry_in", wait}
-	if fe, ok := errors.AsType[*fleet.Error](err); ok && fe.Next != "" {
-		args = append(args, "next", fe.Next)
+	if next := fleet.NextOf(err, ""); next != "" {
+		args = append(args, "next", next)
 	}
 	a.log.WarnContext(ctx, "check-in failed, will retry", args...)
 }

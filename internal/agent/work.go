@@ -154,9 +154,5 @@ func backoff(tries int, most time.Duration) time.Duration {
 
 // problemOf makes an error the reason why an operation did not go on.
 func problemOf(cause fleet.Cause, err error) *fleet.Problem {
-	p := &fleet.Problem{Cause: cause, What: clip(err.Error(), maxSentence)}
-	if fe, ok := errors.AsType[*fleet.Error](err); ok {
-		p.Next = fe.Next
-	}
-	return p
+	return &fleet.Problem{Cause: cause, What: clip(err.Error(), maxSentence), Next: fleet.NextOf(err, "")}
 }

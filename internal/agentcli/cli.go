@@ -185,8 +185,8 @@ func (s Streams) report(err error) int {
 		fmt.Fprintln(s.Err, "kernwave-agent: next: see kernwave-agent help")
 		return exitUsage
 	}
-	if fe, ok := errors.AsType[*fleet.Error](err); ok && fe.Next != "" {
-		fmt.Fprintf(s.Err, "kernwave-agent: next: %s\n", fe.Next)
+	if next := fleet.NextOf(err, ""); next != "" {
+		fmt.Fprintf(s.Err, "kernwave-agent: next: %s\n", next)
 	}
 	return exitFailed
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/agent/daemon"
 	"github.com/kernwave/kernwave/internal/agent/hook"
 )
@@ -76,7 +77,7 @@ func doctor(ctx context.Context, a *app, args []string) error {
 func (a *app) ownFindings(ctx context.Context, host Host, log *slog.Logger) []finding {
 	s, err := daemon.Load(a.config, a.root)
 	if err != nil {
-		return []finding{{"settings", "fail", err.Error(), nextOf(err)}}
+		return []finding{{"settings", "fail", err.Error(), fleet.NextOf(err, "see what the error names")}}
 	}
 	fs := []finding{{"settings", "ok", "server " + s.Server + ", name " + string(s.Name), ""}}
 	if set, err := hook.Load(s.HooksDir); err != nil {
@@ -110,7 +111,7 @@ func (a *app) ownFindings(ctx context.Context, host Host, log *slog.Logger) []fi
 		}
 	}
 	if err != nil {
-		return append(fs, finding{"server", "fail", err.Error(), nextOf(err)})
+		return append(fs, finding{"server", "fail", err.Error(), fleet.NextOf(err, "see what the error names")})
 	}
 	return append(fs, finding{"server", "ok", s.Server + " answers and is the trusted one", ""})
 }

@@ -97,10 +97,3 @@ func (ans statusAnswer) print(a *app) {
 		fmt.Fprintln(a.Out)
 	}
 }
-
-func nextOf(err error) string {
-	if fe, ok := errors.AsType[*fleet.Error](err); ok && fe.Next != "" {
-		return fe.Next
-	}
-	return "see what the error names"
-}

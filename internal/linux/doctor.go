@@ -2,7 +2,6 @@ package linux
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -42,7 +41,7 @@ func (h *Host) Doctor(ctx context.Context) []Finding {
 		add("root", Fail, "does not run as root", "run it with sudo")
 	}
 	if err := h.supported(); err != nil {
-		add("system", Fail, err.Error(), nextOf(err, "leave the host out of the selection"))
+		add("system", Fail, err.Error(), fleet.NextOf(err, "leave the host out of the selection"))
 	} else {
 		o := parseOSRelease(h.text("/etc/os-release"))
 		add("system", OK, o.ID+" "+o.Version+", packages of the family "+o.Family, "")
@@ -112,7 +111,7 @@ func (h *Host) doctorLoader(b fleet.Boot) Finding {
 func (h *Host) doctorWayBack(running string) []Finding {
 	ps, err := h.bootProblems(running)
 	if err != nil {
-		return []Finding{{"way-back", Fail, err.Error(), nextOf(err, "mend what it says, or leave the host out of the selection")}}
+		return []Finding{{"way-back", Fail, err.Error(), fleet.NextOf(err, "mend what it says, or leave the host out of the selection")}}
 	}
 	var fs []Finding
 	for _, p := range ps {
@@ -183,11 +182,4 @@ func (h *Host) watchdog() string {
 		return id
 	}
 	return "a watchdog"
-}
-
-func nextOf(err error, otherwise string) string {
-	if e, ok := errors.AsType[*fleet.Error](err); ok && e.Next != "" {
-		return e.Next
-	}
-	return otherwise
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/kernwave/kernwave/deploy"
+	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/linux/efivar"
 )
 
@@ -57,7 +58,7 @@ func TestBootNextIsSomebodyElses(t *testing.T) {
 	}
 	trial := trialOf("op-1")
 	for what, err := range map[string]error{"SecureWayBack": m.SecureWayBack(t.Context()), "ArmTrial": m.ArmTrial(t.Context(), trial)} {
-		if err == nil || !strings.Contains(err.Error(), "BootNext") || nextOf(err, "") == "" {
+		if err == nil || !strings.Contains(err.Error(), "BootNext") || fleet.NextOf(err, "") == "" {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

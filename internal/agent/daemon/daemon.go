@@ -208,10 +208,7 @@ func enrolPatiently(ctx context.Context, s Settings, u *uplink.Uplink, log *slog
 			log.InfoContext(ctx, "enrolled", "host", s.Name, "server", s.Server)
 			return nil
 		}
-		next := "see whether the control plane can be reached and trusted: kernwave-agent doctor"
-		if fe, ok := errors.AsType[*fleet.Error](err); ok && fe.Next != "" {
-			next = fe.Next
-		}
+		next := fleet.NextOf(err, "see whether the control plane can be reached and trusted: kernwave-agent doctor")
 		log.ErrorContext(ctx, "not enrolled, will retry", "err", err, "next", next, "retry_in", wait)
 		t := time.NewTimer(wait)
 		select {

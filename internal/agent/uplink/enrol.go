@@ -82,10 +82,7 @@ func (u *Uplink) newCertificate(ctx context.Context, why string, how func(contex
 	}
 	u.tried = time.Now()
 	if err := how(ctx); err != nil {
-		next := "see on the control plane whether the host was revoked"
-		if fe, ok := errors.AsType[*fleet.Error](err); ok && fe.Next != "" {
-			next = fe.Next
-		}
+		next := fleet.NextOf(err, "see on the control plane whether the host was revoked")
 		u.log.WarnContext(ctx, "no new certificate", "why_wanted", why, "err", err, "next", next)
 		return
 	}

@@ -120,8 +120,8 @@ func (a *app) report(ctx context.Context, err error) int {
 		return exitInterrupted
 	}
 	fmt.Fprintln(a.err, "kernwave-lab: error:", err)
-	if e, ok := errors.AsType[*fleet.Error](err); ok && e.Next != "" {
-		fmt.Fprintln(a.err, "kernwave-lab: next:", e.Next)
+	if next := fleet.NextOf(err, ""); next != "" {
+		fmt.Fprintln(a.err, "kernwave-lab: next:", next)
 	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		fmt.Fprintln(a.err, "kernwave-lab: next: see kernwave-lab --help")

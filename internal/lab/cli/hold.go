@@ -60,11 +60,7 @@ func (a *app) hold() *cobra.Command {
 			enc := json.NewEncoder(a.out)
 			err := holdFleet(ctx, cancel, a.dir, os.Stdin, enc)
 			if err != nil {
-				m := message{What: err.Error()}
-				if e, ok := errors.AsType[*fleet.Error](err); ok {
-					m.Next = e.Next
-				}
-				_ = enc.Encode(m)
+				_ = enc.Encode(message{What: err.Error(), Next: fleet.NextOf(err, "")})
 			}
 			return err
 		},

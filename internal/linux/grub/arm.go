@@ -119,8 +119,5 @@ func (d *Driver) Commit(ctx context.Context, release string) error {
 }
 
 func armError(t loader.Trial, err error, next string) error {
-	if e, ok := errors.AsType[*fleet.Error](err); ok && e.Next != "" {
-		next = e.Next
-	}
-	return &fleet.Error{Op: "set kernel " + t.Release + " for one boot", Err: err, Next: next}
+	return &fleet.Error{Op: "set kernel " + t.Release + " for one boot", Err: err, Next: fleet.NextOf(err, next)}
 }

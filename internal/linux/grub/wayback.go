@@ -165,8 +165,5 @@ func firstByHand(ps []problem) error {
 }
 
 func refused(err error, next string) error {
-	if e, ok := errors.AsType[*fleet.Error](err); ok && e.Next != "" {
-		next = e.Next
-	}
-	return &fleet.Error{Op: "secure the way back", Err: err, Next: next}
+	return &fleet.Error{Op: "secure the way back", Err: err, Next: fleet.NextOf(err, next)}
 }

@@ -70,8 +70,8 @@ func (d *Driver) Facts() fleet.Boot {
 	s, err := d.load()
 	if err != nil {
 		b.OneShotWhy = err.Error()
-		if e, ok := errors.AsType[*fleet.Error](err); ok && e.Next != "" {
-			b.OneShotWhy += " (" + e.Next + ")" // whoever reads this sees nothing else
+		if next := fleet.NextOf(err, ""); next != "" {
+			b.OneShotWhy += " (" + next + ")" // whoever reads this sees nothing else
 		}
 		return b
 	}
