@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -60,6 +61,11 @@ func (a *Approvals) Ask(q Ask) (id string, err error) {
 	}
 	a.asks = append(a.asks, &q)
 	return q.ID, nil
+}
+
+// NeedsApproval refuses a call without APPROVAL whose plan has the question id: what is to be changed, and what to do.
+func NeedsApproval(id, format string, args ...any) *Error {
+	return Errorf(CodeApproval, "look at it with DRYRUN; someone else says CACHE.APPROVE "+id+", then call again with APPROVAL "+id, "%s: %s needs another person's approval", id, fmt.Sprintf(format, args...))
 }
 
 // Give records that by agrees. It must be someone else than who asked and who wrote the code, and no viewer.

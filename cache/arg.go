@@ -1,5 +1,7 @@
 package cache
 
+import "slices"
+
 // ArgType is how the text of an argument is read.
 type ArgType uint8
 
@@ -40,3 +42,8 @@ var (
 	ArgDryRun  = Arg{Name: "dryrun", Keyword: "DRYRUN", Type: Flag, Optional: true, Help: "do everything but the change"}
 	ArgApprove = Arg{Name: "approval", Keyword: "APPROVAL", Optional: true, Help: "id of the approval that another person gave"}
 )
+
+// PlanArgs are the arguments of a command whose plan another person approves: its own, then those that all of them take.
+func PlanArgs(own ...Arg) []Arg {
+	return slices.Concat(own, []Arg{ArgDryRun, ArgApprove, ArgAsync, ArgFormat})
+}

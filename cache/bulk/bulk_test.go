@@ -116,23 +116,23 @@ func TestUnlinkAndUndo(t *testing.T) {
 		before, rest := p.look(old), p.look(others)
 		r := newRig(t, p.servers...)
 		const call = "CACHE.UNLINK MATCH old:* CAPTURE 10mb RATE 100000"
-		r.refused(t, "ada", call, cache.CodeApproval)
+		r.Refused(t, "ada", call, cache.CodeApproval)
 		id, keys := r.approved(t, call)
 		if keys != 600 {
 			t.Errorf("the dry run counts %d keys, want 600", keys)
 		}
-		r.refused(t, "ada", "CACHE.UNLINK MATCH other:* CAPTURE 10mb RATE 100000 APPROVAL "+id, cache.CodeStale)
-		r.refused(t, "eve", call+" APPROVAL "+id, cache.CodeStale) // who calls is a part of the plan
+		r.Refused(t, "ada", "CACHE.UNLINK MATCH other:* CAPTURE 10mb RATE 100000 APPROVAL "+id, cache.CodeStale)
+		r.Refused(t, "eve", call+" APPROVAL "+id, cache.CodeStale) // who calls is a part of the plan
 		if got := len(p.look(old)); got != 600 {
 			t.Fatalf("a dry run, and %d of 600 keys are left", got)
 		}
-		v := r.ok(t, "ada", call+" APPROVAL "+id)
+		v := r.OK(t, "ada", call+" APPROVAL "+id)
 		if v.Get("changed").Int != 600 || v.Get("state").Str != Done {
 			t.Errorf("changed %s, %s", v.Get("changed").Text(), v.Get("state").Str)
 		}
 		diff(t, "after the unlink", p.look(old), nil)
 		diff(t, "what does not match", p.look(others), rest)
-		r.refused(t, "ada", call+" APPROVAL "+id, cache.CodeApproval) // once
+		r.Refused(t, "ada", call+" APPROVAL "+id, cache.CodeApproval) // once
 
 		// Some keys are written by customers since.
 		for _, k := range old[:20] {
@@ -155,11 +155,11 @@ func TestUnlinkAndUndo(t *testing.T) {
 		if u.Get("changed").Int != 0 || u.Get("there").Int != 580 || u.Get("kept").Int != 20 {
 			t.Errorf("undone again: %s", text(u))
 		}
-		list := text(r.ok(t, "ada", "CACHE.BULK LIST"))
+		list := text(r.OK(t, "ada", "CACHE.BULK LIST"))
 		if !strings.Contains(list, work) || !strings.Contains(list, `"kept":20`) {
 			t.Errorf("the list: %s", list)
 		}
-		audit := text(r.ok(t, "ada", "CACHE.AUDIT"))
+		audit := text(r.OK(t, "ada", "CACHE.AUDIT"))
 		if !strings.Contains(audit, "keys.changed") || strings.Contains(audit, "old:") {
 			t.Errorf("the record has no change, or shows a pattern: %s", audit)
 		}
@@ -255,7 +255,7 @@ func TestStopsBeyondThePlan(t *testing.T) {
 	r := newRig(t, p.servers...)
 	id, _ := r.approved(t, "CACHE.UNLINK MATCH k:* RATE 200000")
 	p.fill("k:more:", 5000)
-	said := r.refused(t, "ada", "CACHE.UNLINK MATCH k:* RATE 200000 APPROVAL "+id, cache.CodeGuard)
+	said := r.Refused(t, "ada", "CACHE.UNLINK MATCH k:* RATE 200000 APPROVAL "+id, cache.CodeGuard)
 	left, _ := p.servers[0].Must("DBSIZE").Integer()
 	if !strings.Contains(said, "more keys match than were approved") || left < 5100-1100 {
 		t.Errorf("%s; %d of 5100 keys are left", said, left)
@@ -269,7 +269,7 @@ func TestLimits(t *testing.T) {
 	p.fill("k:", 1000)
 	r := newRig(t, s)
 	id, _ := r.approved(t, "CACHE.UNLINK MATCH k:* CAPTURE 64kb RATE 100000")
-	said := r.refused(t, "ada", "CACHE.UNLINK MATCH k:* CAPTURE 64kb RATE 100000 APPROVAL "+id, cache.CodeGuard)
+	said := r.Refused(t, "ada", "CACHE.UNLINK MATCH k:* CAPTURE 64kb RATE 100000 APPROVAL "+id, cache.CodeGuard)
 	if left, _ := s.Must("DBSIZE").Integer(); !strings.Contains(said, "the capture is full") || left == 0 || left == 1000 {
 		t.Errorf("%s; %d left", said, left)
 	}
@@ -290,20 +290,20 @@ func TestLimits(t *testing.T) {
 	if v.Get("changed").Int != 1 || s.Must("EXISTS", "large").Int != 0 {
 		t.Errorf("%s", text(v))
 	}
-	r.refused(t, "ada", "CACHE.UNDO "+v.Get("id").Str+" DRYRUN", cache.CodeErr)
-	if v := r.ok(t, "ada", "CACHE.UNLINK MATCH nothing:* DRYRUN"); v.Get("keys").Int != 0 || v.Get("state").Str != "nothing to do" {
+	r.Refused(t, "ada", "CACHE.UNDO "+v.Get("id").Str+" DRYRUN", cache.CodeErr)
+	if v := r.OK(t, "ada", "CACHE.UNLINK MATCH nothing:* DRYRUN"); v.Get("keys").Int != 0 || v.Get("state").Str != "nothing to do" {
 		t.Errorf("nothing matches: %s", text(v))
 	}
 	s.Must("SET", "idle", "x")
-	if v := r.ok(t, "ada", "CACHE.UNLINK MATCH idle IDLE 1h DRYRUN"); v.Get("keys").Int != 0 {
+	if v := r.OK(t, "ada", "CACHE.UNLINK MATCH idle IDLE 1h DRYRUN"); v.Get("keys").Int != 0 {
 		t.Errorf("a key that was just written is idle: %s", text(v))
 	}
 	s.Must("CONFIG", "SET", "maxmemory-policy", "allkeys-lfu")
-	if said := r.refused(t, "ada", "CACHE.UNLINK MATCH idle IDLE 1h DRYRUN", cache.CodeErr); !strings.Contains(said, "LFU") {
+	if said := r.Refused(t, "ada", "CACHE.UNLINK MATCH idle IDLE 1h DRYRUN", cache.CodeErr); !strings.Contains(said, "LFU") {
 		t.Errorf("idle times under LFU: %s", said)
 	}
-	r.refused(t, "ada", "CACHE.EXPIRE MATCH k:* TTL 0 DRYRUN", cache.CodeErr)
-	r.refused(t, "ada", "CACHE.BULK RESUME b-000000000000", cache.CodeErr)
+	r.Refused(t, "ada", "CACHE.EXPIRE MATCH k:* TTL 0 DRYRUN", cache.CodeErr)
+	r.Refused(t, "ada", "CACHE.BULK RESUME b-000000000000", cache.CodeErr)
 }
 
 // TestRateIsHeld: by how long it takes, which a busy machine only makes longer.
@@ -313,7 +313,7 @@ func TestRateIsHeld(t *testing.T) {
 	r := newRig(t, p.servers...)
 	id, _ := r.approved(t, "CACHE.UNLINK MATCH k:* RATE 1500")
 	began := time.Now()
-	v := r.ok(t, "ada", "CACHE.UNLINK MATCH k:* RATE 1500 APPROVAL "+id)
+	v := r.OK(t, "ada", "CACHE.UNLINK MATCH k:* RATE 1500 APPROVAL "+id)
 	took := time.Since(began)
 	rate := 3000 / took.Seconds()
 	t.Logf("%.0f keys a second, of 1500", rate)
@@ -330,11 +330,11 @@ func TestCancelled(t *testing.T) {
 	r := newRig(t, p.servers...)
 	const call = "CACHE.UNLINK MATCH k:* CAPTURE 10mb RATE 300"
 	id, _ := r.approved(t, call)
-	job := r.ok(t, "ada", call+" APPROVAL "+id+" ASYNC").Get("job").Str
+	job := r.OK(t, "ada", call+" APPROVAL "+id+" ASYNC").Get("job").Str
 	size := func() int64 { n, _ := p.servers[0].Must("DBSIZE").Integer(); return n }
 	cachetest.Eventually(t, "it has begun", func() bool { return size() < 1500 })
-	r.ok(t, "ada", "CACHE.JOB CANCEL "+job)
-	if _, err := r.do(t.Context(), "ada", "CACHE.JOB TAIL "+job); err == nil || !strings.HasPrefix(err.Error(), "CANCELLED") {
+	r.OK(t, "ada", "CACHE.JOB CANCEL "+job)
+	if _, err := r.Call(t.Context(), "ada", "CACHE.JOB TAIL "+job); err == nil || !strings.HasPrefix(err.Error(), "CANCELLED") {
 		t.Errorf("the job: %v", err)
 	}
 	left := size()
@@ -346,7 +346,7 @@ func TestCancelled(t *testing.T) {
 	if now := size(); now != left {
 		t.Errorf("it goes on after it was cancelled: %d keys, then %d", left, now)
 	}
-	r.refused(t, "vi", "CACHE.BULK RESUME "+w.ID+" EXTRA", cache.CodeErr)
+	r.Refused(t, "vi", "CACHE.BULK RESUME "+w.ID+" EXTRA", cache.CodeErr)
 	u := r.carried(t, "CACHE.UNDO "+w.ID+" RATE 100000")
 	if int64(1500)-left > u.Get("changed").Int {
 		t.Errorf("%d were unlinked: %s", 1500-left, text(u))
@@ -375,7 +375,7 @@ func TestCustomersWriteMeanwhile(t *testing.T) {
 			}
 			last <- m
 		}()
-		w := r.ok(t, "ada", "CACHE.UNLINK MATCH k:* CAPTURE 100mb RATE 4000 APPROVAL "+id)
+		w := r.OK(t, "ada", "CACHE.UNLINK MATCH k:* CAPTURE 100mb RATE 4000 APPROVAL "+id)
 		stop()
 		want := <-last
 		u := r.carried(t, "CACHE.UNDO "+w.Get("id").Str+" RATE 100000")

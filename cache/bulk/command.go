@@ -43,17 +43,17 @@ var rows = []cache.Field{
 func Commands(m *Manager) []*cache.Command {
 	c := &commands{m}
 	flow := "\nCall it with DRYRUN: it counts, over all keys, and answers with the plan and the id of an approval. Another person says CACHE.APPROVE id within 30 minutes; then call it again with the same words and APPROVAL id in the place of DRYRUN."
-	common := []cache.Arg{argRate, argSlack, cache.ArgOn, cache.ArgDryRun, cache.ArgApprove, cache.ArgAsync, cache.ArgFormat}
 	return []*cache.Command{
 		{
 			Name: "CACHE.UNLINK", Summary: "unlink all keys that match a pattern", Class: cache.Write, Plans: true,
 			Help: "With CAPTURE each value and the instant it expires are on the gateway's disk before the key is unlinked, and it is unlinked only if it still is as it was captured; CACHE.UNDO puts it back, byte for byte. " +
 				"Values above 32 MB are left alone then, a full capture stops the work, and captures are kept for 7 days." + flow,
-			Args: append([]cache.Arg{
+			Args: cache.PlanArgs(
 				argMatch,
-				{Name: "idle", Keyword: "IDLE", Type: cache.Duration, Optional: true, Min: 1, Max: 1e9, Help: "only keys that nobody has used for so long; not where the eviction policy is LFU"},
-				{Name: "capture", Keyword: "CAPTURE", Type: cache.Size, Optional: true, Min: 1, Max: fullest, Help: "bytes that may be captured for CACHE.UNDO, such as 2gb; without it the work cannot be undone"},
-			}, common...),
+				cache.Arg{Name: "idle", Keyword: "IDLE", Type: cache.Duration, Optional: true, Min: 1, Max: 1e9, Help: "only keys that nobody has used for so long; not where the eviction policy is LFU"},
+				cache.Arg{Name: "capture", Keyword: "CAPTURE", Type: cache.Size, Optional: true, Min: 1, Max: fullest, Help: "bytes that may be captured for CACHE.UNDO, such as 2gb; without it the work cannot be undone"},
+				argRate, argSlack, cache.ArgOn,
+			),
 			Guards: guards, Needs: "4.0; 7.0 with CAPTURE, and EVAL", Reply: rows,
 			Examples: []string{"CACHE.UNLINK MATCH session:2019:* CAPTURE 2gb DRYRUN", "CACHE.UNLINK MATCH session:2019:* CAPTURE 2gb APPROVAL p-0123456789ab"},
 			Run:      c.unlink,
@@ -61,12 +61,13 @@ func Commands(m *Manager) []*cache.Command {
 		{
 			Name: "CACHE.EXPIRE", Summary: "let all keys that match a pattern expire", Class: cache.Write, Plans: true,
 			Help: "Each key gets an instant of its own, TTL from now and spread by JITTER both ways, so that they neither expire nor come back from the origin at once. When they were to expire before is captured; CACHE.UNDO puts that back." + flow,
-			Args: append([]cache.Arg{
+			Args: cache.PlanArgs(
 				argMatch,
-				{Name: "ttl", Keyword: "TTL", Type: cache.Duration, Min: 1, Max: 1e9, Help: "time to live from now"},
-				{Name: "jitter", Keyword: "JITTER", Type: cache.Decimal, Optional: true, Default: "10", Min: 0, Max: 90, Help: "percent of TTL that each key's may be shorter or longer"},
-				{Name: "no_ttl", Keyword: "ONLY-NO-TTL", Type: cache.Flag, Optional: true, Help: "only keys that never expire"},
-			}, common...),
+				cache.Arg{Name: "ttl", Keyword: "TTL", Type: cache.Duration, Min: 1, Max: 1e9, Help: "time to live from now"},
+				cache.Arg{Name: "jitter", Keyword: "JITTER", Type: cache.Decimal, Optional: true, Default: "10", Min: 0, Max: 90, Help: "percent of TTL that each key's may be shorter or longer"},
+				cache.Arg{Name: "no_ttl", Keyword: "ONLY-NO-TTL", Type: cache.Flag, Optional: true, Help: "only keys that never expire"},
+				argRate, argSlack, cache.ArgOn,
+			),
 			Guards: guards, Needs: "7.0, and EVAL", Reply: rows,
 			Examples: []string{"CACHE.EXPIRE MATCH cart:* TTL 24h JITTER 20 ONLY-NO-TTL DRYRUN", "CACHE.EXPIRE MATCH cart:* TTL 24h JITTER 20 ONLY-NO-TTL APPROVAL p-0123456789ab"},
 			Run:      c.expire,
@@ -74,7 +75,7 @@ func Commands(m *Manager) []*cache.Command {
 		{
 			Name: "CACHE.UNDO", Summary: "put back what CACHE.UNLINK or CACHE.EXPIRE changed", Class: cache.Write, Plans: true,
 			Help:   "Values come back byte for byte and expire when they would have. A key that someone has written since, or whose time to live someone has changed, stays as it is and is counted as kept. It may be repeated." + flow,
-			Args:   []cache.Arg{argWork, argRate, argSlack, cache.ArgDryRun, cache.ArgApprove, cache.ArgAsync, cache.ArgFormat},
+			Args:   cache.PlanArgs(argWork, argRate, argSlack),
 			Guards: guards, Needs: "5.0; 7.0 for what expires, and EVAL", Reply: rows,
 			Examples: []string{"CACHE.UNDO b-0123456789ab DRYRUN", "CACHE.UNDO b-0123456789ab APPROVAL p-0123456789ab"},
 			Run:      c.undo,
@@ -131,7 +132,7 @@ func (c *commands) ask(call *cache.Call, p *Plan, g upstream.GuardReport) (cache
 		return cache.Value{}, err
 	}
 	if !call.Flag("dryrun") {
-		return cache.Value{}, cache.Errorf(cache.CodeApproval, "look at it with DRYRUN; someone else says CACHE.APPROVE "+id+", then call again with APPROVAL "+id, "%s: the plan to change %d keys needs another person's approval", id, keys)
+		return cache.Value{}, cache.NeedsApproval(id, "the plan to change %d keys", keys)
 	}
 	shards := cache.List()
 	for _, s := range p.Shards {

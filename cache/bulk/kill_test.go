@@ -21,6 +21,9 @@ var (
 	keysIn = regexp.MustCompile(`"keys":(\d+)`)
 )
 
+// long is how long a gateway may take for an answer: a dry run over a million keys on a busy machine takes minutes.
+const long = 30 * time.Minute
+
 // digest is what the server itself says of all its keys and values.
 func (p place) digest() string {
 	var out []string
@@ -34,45 +37,45 @@ func (p place) digest() string {
 // resume, and returns what the last one says.
 func ended(t *testing.T, rnd *rand.Rand, dir, at, call string, takes time.Duration, alive func(killed int)) (answer string, kills int) {
 	t.Helper()
-	g := startGateway(t, dir, at)
-	defer func() { g.kill() }()
+	g := cachetest.StartGateway(t, dir, at)
+	defer func() { g.Kill() }()
 	begin := func() { // plans do not outlive a gateway
 		t.Helper()
-		dry := g.ask(t, "ada", call+" DRYRUN")
+		dry := g.Ask("ada "+call+" DRYRUN", long)
 		m := planID.FindStringSubmatch(dry)
 		if m == nil {
 			t.Fatalf("%s DRYRUN: %s", call, dry)
 		}
-		if got := g.ask(t, "bob", "CACHE.APPROVE "+m[1]); got != `"OK"` {
+		if got := g.Ask("bob CACHE.APPROVE "+m[1], long); got != `"OK"` {
 			t.Fatalf("the approval: %s", got)
 		}
 		t.Logf("%s: the dry run counts %s keys", call, keysIn.FindStringSubmatch(dry)[1])
-		g.send(t, "ada", call+" APPROVAL "+m[1])
+		g.Send("ada " + call + " APPROVAL " + m[1])
 	}
-	had := len(workID.FindAllStringSubmatch(g.ask(t, "ada", "CACHE.BULK LIST"), -1))
+	had := len(workID.FindAllStringSubmatch(g.Ask("ada CACHE.BULK LIST", long), -1))
 	begin()
 	for {
 		select {
-		case answer, ok := <-g.lines:
+		case answer, ok := <-g.Lines:
 			if !ok {
 				t.Fatal("the gateway ended by itself")
 			}
-			if !g.stopped(t, answer) {
+			if !stopped(t, g, answer) {
 				return answer, kills
 			}
 			continue
 		case <-time.After(time.Duration(rnd.Int64N(int64(takes)))):
 		}
 		if kills == 4 {
-			for answer = g.hear(t); g.stopped(t, answer); answer = g.hear(t) {
+			for answer = g.Hear(long); stopped(t, g, answer); answer = g.Hear(long) {
 			}
 			return answer, kills
 		}
 		kills++
-		g.kill()
+		g.Kill()
 		alive(kills)
-		g = startGateway(t, dir, at)
-		list := g.ask(t, "ada", "CACHE.BULK LIST")
+		g = cachetest.StartGateway(t, dir, at)
+		list := g.Ask("ada CACHE.BULK LIST", long)
 		ids := workID.FindAllStringSubmatch(list, -1)
 		if len(ids) == had { // killed before it began
 			begin()
@@ -81,7 +84,7 @@ func ended(t *testing.T, rnd *rand.Rand, dir, at, call string, takes time.Durati
 		id := ids[len(ids)-1][1] // the newest is last
 		switch {
 		case strings.Contains(list, `"id":"`+id+`","state":"interrupted"`):
-			g.send(t, "ada", "CACHE.BULK RESUME "+id)
+			g.Send("ada CACHE.BULK RESUME " + id)
 		case strings.Contains(list, `"id":"`+id+`","state":"done"`): // killed before it said so
 			return fmt.Sprintf(`{"id":"%s","state":"done"}`, id), kills
 		default:
@@ -91,14 +94,14 @@ func ended(t *testing.T, rnd *rand.Rand, dir, at, call string, takes time.Durati
 }
 
 // stopped says whether a guard stopped the work, as it should on a busy machine, and lets it go on.
-func (g *gateway) stopped(t *testing.T, answer string) bool {
+func stopped(t *testing.T, g *cachetest.Gateway, answer string) bool {
 	t.Helper()
 	m := resume.FindString(answer)
 	if !strings.HasPrefix(answer, "GUARD ") || m == "" {
 		return false
 	}
 	t.Logf("stopped, and resumed: %s", answer)
-	g.send(t, "ada", m)
+	g.Send("ada " + m)
 	return true
 }
 
@@ -122,7 +125,7 @@ func TestKilledAndResumed(t *testing.T) {
 		some = append(some, keys[i])
 	}
 	before := p.look(some)
-	dir, at := t.TempDir(), addrs(p.servers...)
+	dir, at := t.TempDir(), cachetest.Addrs(p.servers...)
 	rate := max(500, n/12) // on each of three nodes: about four seconds of work
 	takes := time.Duration(n/3) * time.Second / time.Duration(rate) / 3
 	kills := 0

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,19 +18,9 @@ import (
 	"github.com/kernwave/kernwave/cache/upstream"
 )
 
-// gatewayWord makes this program a gateway that a test can kill: its arguments are the journal, and the servers.
-const gatewayWord = "lease-test-gateway"
-
+// TestMain: this program is also a gateway that a test can kill; its arguments are the journal, and the servers.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 4 && os.Args[1] == gatewayWord {
-		if err := gatewayMain(os.Args[2], os.Args[3]); err != nil {
-			fmt.Println("error", err)
-			os.Exit(1)
-		}
-		return
-	}
-	flag.Parse()
-	os.Exit(m.Run())
+	cachetest.Main(m, func(args []string) error { return gatewayMain(args[0], args[1]) })
 }
 
 func fleet(addrs string) (*upstream.Fleet, error) {
@@ -78,62 +67,6 @@ func gatewayMain(path, addrs string) error {
 		}
 	}
 	return in.Err()
-}
-
-// gateway is such a process.
-type gateway struct {
-	cmd   *exec.Cmd
-	in    *os.File
-	lines chan string
-}
-
-func startGateway(t testing.TB, path, addrs string) *gateway {
-	t.Helper()
-	g := &gateway{cmd: exec.Command("/proc/self/exe", gatewayWord, path, addrs), lines: make(chan string, 100)}
-	r, w, err := os.Pipe()
-	must(t, err)
-	g.in = w
-	g.cmd.Stdin = r
-	out, err := g.cmd.StdoutPipe()
-	must(t, err)
-	must(t, g.cmd.Start())
-	_ = r.Close()
-	go func() {
-		defer close(g.lines)
-		s := bufio.NewScanner(out)
-		for s.Scan() {
-			g.lines <- s.Text()
-		}
-	}()
-	return g
-}
-
-func (g *gateway) say(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if _, err := fmt.Fprintf(g.in, format+"\n", args...); err != nil {
-		t.Log(err) // it was killed
-	}
-}
-
-// hear waits for a line.
-func (g *gateway) hear(d time.Duration) string {
-	select {
-	case l, ok := <-g.lines:
-		if ok {
-			return l
-		}
-		return "gone"
-	case <-time.After(d):
-		return "nothing"
-	}
-}
-
-func (g *gateway) kill() {
-	_ = g.cmd.Process.Kill()
-	for range g.lines { //nolint:revive // to its end
-	}
-	_ = g.cmd.Wait()
-	_ = g.in.Close()
 }
 
 var schedules = flag.Int("lease.schedules", 8, "how many random schedules TestRealSchedules plays; make bench-cache plays 1,000")
@@ -213,17 +146,17 @@ func schedule(t *testing.T, rnd *rand.Rand, pair [2]*cachetest.Server, path stri
 		old[s] = "10"
 	}
 	addrs := pair[0].Addr() + "," + pair[1].Addr()
-	g := startGateway(t, path, addrs)
-	defer func() { g.kill() }()
-	if got := g.hear(30 * time.Second); got != "up" {
-		return "start", 0, fmt.Errorf("the gateway says %s", got)
+	g, err := cachetest.OpenGateway(path, addrs)
+	if err != nil {
+		return "start", 0, err
 	}
+	defer func() { g.Kill() }()
 	const ttl = time.Second
 	earliest := time.Now().Add(ttl) // the deadline is not before
-	g.say(t, "hz 50 %d", ttl.Milliseconds())
+	g.Send(fmt.Sprintf("hz 50 %d", ttl.Milliseconds()))
 	held := false
 	if rnd.IntN(3) > 0 { // else it may be killed while it makes the change
-		held = strings.HasPrefix(g.hear(20*time.Second), "held")
+		held = strings.HasPrefix(g.Hear(20*time.Second), "held")
 	}
 	due := time.Now().Add(ttl) // not before the deadline that the gateway has
 	name = []string{"nothing else", "restart of a server", "other change", "failover"}[rnd.IntN(4)]
@@ -231,7 +164,7 @@ func schedule(t *testing.T, rnd *rand.Rand, pair [2]*cachetest.Server, path stri
 	kill, early := rnd.IntN(4) > 0, false // the other change came while the lease was held
 	time.Sleep(time.Duration(rnd.Int64N(int64(600 * time.Millisecond))))
 	if kill && rnd.IntN(2) == 0 {
-		g.kill()
+		g.Kill()
 	}
 	want := map[*cachetest.Server]string{pair[0]: "10", pair[1]: "10"}
 	switch name {
@@ -251,14 +184,15 @@ func schedule(t *testing.T, rnd *rand.Rand, pair [2]*cachetest.Server, path stri
 	}
 	if kill {
 		time.Sleep(time.Duration(rnd.Int64N(int64(800 * time.Millisecond))))
-		g.kill()
+		g.Kill()
 		if rnd.IntN(3) == 0 { // for long: past the deadline
 			time.Sleep(ttl)
 		}
-		g = startGateway(t, path, addrs)
-		if got := g.hear(30 * time.Second); got != "up" {
-			return name, 0, fmt.Errorf("the gateway says %s when it is started again", got)
+		next, err := cachetest.OpenGateway(path, addrs)
+		if err != nil {
+			return name, 0, err
 		}
+		g = next
 		if time.Now().After(due) {
 			due = time.Now()
 		}
@@ -280,10 +214,10 @@ func schedule(t *testing.T, rnd *rand.Rand, pair [2]*cachetest.Server, path stri
 	late = max(0, time.Since(due))
 	// And it stays so, and nothing is open any more; a conflict is reported where there was one.
 	for range 150 {
-		g.say(t, "list")
+		g.Send("list")
 		open, conflict := false, false
 		for {
-			l := g.hear(10 * time.Second)
+			l := g.Hear(10 * time.Second)
 			if !strings.HasPrefix(l, "part") {
 				break
 			}

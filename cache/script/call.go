@@ -99,7 +99,7 @@ func (m *Manager) handler(b *Bundle, author string) cache.Handler {
 					return cache.Value{}, err
 				}
 				if !c.Flag("dryrun") {
-					return cache.Value{}, cache.Errorf(cache.CodeApproval, fmt.Sprintf("look at it with DRYRUN; someone else says CACHE.APPROVE %s, then call again with APPROVAL %s", id, id), "%s: the plan of %d writes needs another person's approval", id, len(plan.Writes))
+					return cache.Value{}, cache.NeedsApproval(id, "the plan of %d writes", len(plan.Writes))
 				}
 				v.Add("plan", plan.value(id))
 			}
