@@ -30,7 +30,11 @@ for p in $part; do
       run ./cache/upstream -run TestStallOpensTheBreaker -upstream.stalls 100 -upstream.stall 50ms
       ;;
     bulk) run ./cache/bulk -run 'TestKilledAndResumed|TestRateIsHeld|TestCustomersWriteMeanwhile' -bulk.keys 1000000 ;;
-    drain) run ./cache/drain -run 'TestFaults' -drain.runs 100; run ./cache/drain -run 'TestFaults' -drain.sentinel 40 ;; # 100 in a cluster; 20 under Sentinel and 20 of a plain pair, and 40 more
+    drain) # 100 runs in a cluster, 20 under Sentinel and 20 of a plain pair; as many with packets lost only; 40 more under Sentinel
+      run ./cache/drain -run 'TestFaults' -drain.runs 100
+      run ./cache/drain -run 'TestFaults|TestPacketsVanish' -drain.runs 100 -drain.fault packets
+      run ./cache/drain -run 'TestFaults' -drain.sentinel 40
+      ;;
     doors) run ./internal/cli -run 'TestEveryCommandThroughEveryDoor' -cache.matrix ;; # each door on each topology
     *) echo "bench-cache: error: there is no part $p; next: PART=protocol, leases, scripts, looks, impact, bulk, drain or doors" >&2; exit 2 ;;
   esac

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # Beside the lab: what the tests hold our reading of GRUB, dpkg and file systems against.
-packages=(ca-certificates grub-common grub2-common grub-pc-bin dpkg-dev xfsprogs e2fsprogs iproute2 python3 shellcheck busybox systemd gcc libc6-dev redis-tools mmdebstrap curl qemu-user)
+packages=(ca-certificates grub-common grub2-common grub-pc-bin dpkg-dev xfsprogs e2fsprogs iproute2 python3 shellcheck busybox systemd gcc libc6-dev redis-tools mmdebstrap curl qemu-user nftables)
 mapfile -t lab < <(bin/kernwave-lab packages)
 packages+=("${lab[@]}")
 missing=()

@@ -22,7 +22,10 @@ var starter = sync.OnceValue(func() chan<- func() {
 
 // start starts cmd so that it dies with us, even by SIGKILL.
 func start(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	done := make(chan error)
 	starter() <- func() { done <- cmd.Start() }
 	return <-done

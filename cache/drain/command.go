@@ -28,11 +28,10 @@ func Commands(k *Keeper) []*cache.Command {
 				"Writes wait for as long as that takes; none that was acknowledged is lost, unless under Sentinel the gateway is killed between the two roles, stays away, and the replica restarts with less. It ends as drained or unchanged, also when the gateway is killed; may_reboot says whether the host may reboot.\n" +
 				"Of a plain pair and under Sentinel the roles are saved with CONFIG REWRITE, which writes down all settings that were changed at run time.\n" +
 				"Call it with DRYRUN: it says what would move where, and the id of an approval. Another person says CACHE.APPROVE id; then call it again with the same words and APPROVAL id.",
-			Args: []cache.Arg{
-				{Name: "host", Public: true, Help: "the machine, or HOST:PORT of one node"},
-				{Name: "cold", Keyword: "COLD", Type: cache.Flag, Optional: true, Help: "accept that primaries without a replica lose their keys in the reboot"},
-				cache.ArgDryRun, cache.ArgApprove, cache.ArgAsync, cache.ArgFormat,
-			},
+			Args: cache.PlanArgs(
+				cache.Arg{Name: "host", Public: true, Help: "the machine, or HOST:PORT of one node"},
+				cache.Arg{Name: "cold", Keyword: "COLD", Type: cache.Flag, Optional: true, Help: "accept that primaries without a replica lose their keys in the reboot"},
+			),
 			Guards: []string{
 				"refuses without a replica on another host that is up to date, as new and as large; of a cluster also unless most primaries call it whole, and while slots move",
 				"refuses while CACHE.CONFIG TEMP holds a setting of a node whose role it would save",
@@ -78,7 +77,7 @@ func (c *commands) drain(ctx context.Context, call *cache.Call) (cache.Value, er
 		return cache.Value{}, err
 	}
 	if !call.Flag("dryrun") {
-		return cache.Value{}, cache.Errorf(cache.CodeApproval, "look at it with DRYRUN; someone else says CACHE.APPROVE "+id+", then call again with APPROVAL "+id, "%s: draining %s needs another person's approval", id, d.What)
+		return cache.Value{}, cache.NeedsApproval(id, "draining %s", d.What)
 	}
 	d.State = "planned"
 	v := d.value()

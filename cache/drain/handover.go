@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/kernwave/kernwave/cache"
-	"github.com/kernwave/kernwave/cache/upstream"
 )
 
 const (
@@ -20,27 +19,6 @@ const (
 	// attempts of one hand-over; in a cluster one: the next election must wait for longer than anyone does.
 	attempts = 2
 )
-
-// write sends one command with the credential for writes.
-func (k *Keeper) write(ctx context.Context, cluster, addr string, words ...string) (cache.Value, error) {
-	n, err := k.nodeAt(cluster, addr)
-	if err != nil {
-		return cache.Value{}, err
-	}
-	c, err := n.DialWrite(ctx)
-	if err != nil {
-		return cache.Value{}, err
-	}
-	defer func() { _ = c.Close() }()
-	v, err := c.Do(ctx, words...)
-	if err != nil {
-		return v, &upstream.Failure{Node: addr, Err: err}
-	}
-	if v.Kind == cache.Err {
-		return v, &upstream.Failure{Node: addr, Err: errors.New(v.Str)}
-	}
-	return v, nil
-}
 
 // carryOut hands over every primary of a drain, one after another. The error says why one stayed.
 func (k *Keeper) carryOut(ctx context.Context, d *Drain, tell func(cache.Value)) error {
@@ -90,12 +68,12 @@ func (k *Keeper) one(ctx context.Context, d *Drain, p *Part) error {
 	var err error
 	switch p.Mode {
 	case "cluster":
-		_, err = k.write(on, p.Cluster, p.To, "CLUSTER", "FAILOVER")
+		err = k.write(on, p, p.To, "CLUSTER", "FAILOVER")
 	case "sentinel":
 		err = k.bySentinel(on, p)
 	default:
 		host, port, _ := net.SplitHostPort(p.To)
-		_, err = k.write(on, p.Cluster, p.Addr, "FAILOVER", "TO", host, port, "TIMEOUT", fmt.Sprint(failoverWithin.Milliseconds()))
+		err = k.write(on, p, p.Addr, "FAILOVER", "TO", host, port, "TIMEOUT", fmt.Sprint(failoverWithin.Milliseconds()))
 	}
 	k.step("await")
 	return errors.Join(err, k.await(on, d, p))
@@ -114,7 +92,7 @@ func (k *Keeper) tidy(ctx context.Context, p *Part) error {
 	host, port, _ := net.SplitHostPort(p.To)
 	for _, o := range p.Others {
 		if s := k.see(ctx, p, o); s.up && !s.primary && s.follows != p.To {
-			if _, err := k.write(ctx, p.Cluster, o, "REPLICAOF", host, port); err != nil {
+			if err := k.write(ctx, p, o, "REPLICAOF", host, port); err != nil {
 				return err
 			}
 		}
@@ -130,7 +108,7 @@ func (k *Keeper) save(ctx context.Context, p *Part) (saved bool, note string) {
 	}
 	k.step("save the roles")
 	for _, addr := range []string{p.To, p.Addr} {
-		if _, err := k.write(ctx, p.Cluster, addr, "CONFIG", "REWRITE"); err != nil {
+		if err := k.write(ctx, p, addr, "CONFIG", "REWRITE"); err != nil {
 			return false, fmt.Sprintf("its role is not in its file, and it would start as what it was: %v; start it with replicaof %s", err, strings.Replace(p.To, ":", " ", 1))
 		}
 	}
@@ -142,8 +120,7 @@ func (k *Keeper) unpause(ctx context.Context, p *Part) error {
 	if p.Mode != "sentinel" {
 		return nil
 	}
-	_, err := k.write(ctx, p.Cluster, p.Addr, "CLIENT", "UNPAUSE")
-	return err
+	return k.write(ctx, p, p.Addr, "CLIENT", "UNPAUSE")
 }
 
 // abort calls a plain primary back that waits for an heir that can not take over any more.
@@ -151,6 +128,5 @@ func (k *Keeper) abort(ctx context.Context, p *Part) error {
 	if p.Mode != "standalone" {
 		return nil
 	}
-	_, err := k.write(ctx, p.Cluster, p.Addr, "FAILOVER", "ABORT")
-	return err
+	return k.write(ctx, p, p.Addr, "FAILOVER", "ABORT")
 }

@@ -175,11 +175,6 @@ func (d *Drain) value() cache.Value {
 		"may_reboot", cache.Truth(d.State == Drained && saved), "nodes", parts)
 }
 
-// nodeAt returns the server at an address.
-func (k *Keeper) nodeAt(cluster, addr string) (*upstream.Node, error) {
-	return k.fleet.At(cluster, addr)
-}
-
 // moves says whether a part is one that is to be handed over.
 func moves(p Part) bool {
 	return p.To != "" && slices.Contains([]string{Waiting, Moving, Stayed}, p.State)

@@ -17,51 +17,53 @@ func TestRestartedReplicaIsNotPromoted(t *testing.T) {
 	v := all[len(all)-1]
 	s := newShard(t, "sentinel", v)
 	for _, at := range []string{"fail over", "promote", "watch"} {
-		s.ready(t)
-		r, err := open(filepath.Join(t.TempDir(), "j"), s.seeds)
+		t.Run(at, func(t *testing.T) { restarted(t, &s, at) })
+	}
+}
+
+// restarted drains s, kills its replica before the step at and starts it again, empty unless it is the primary by then.
+func restarted(t *testing.T, s *shard, at string) {
+	s.ready(t)
+	r := newRig(t, s.seeds)
+	a, b, reached := s.a, s.b, false
+	r.k.step = func(step string) {
+		if step != at || reached {
+			return
+		}
+		reached = true
+		b.Kill()
+		if step == "watch" {
+			b.Restart()
+			return
+		}
+		files, err := filepath.Glob(filepath.Join(b.Dir, "appendonlydir"))
 		must(t, err)
-		a, b, reached := s.a, s.b, false
-		r.k.step = func(step string) {
-			if step == at && !reached {
-				reached = true
-				b.Kill()
-				if step == "watch" {
-					b.Restart()
-					return
-				}
-				files, err := filepath.Glob(filepath.Join(b.Dir, "appendonlydir"))
-				must(t, err)
-				for _, f := range files {
-					must(t, os.RemoveAll(f))
-				}
-				b.Restart()
-				time.Sleep(200 * time.Millisecond) // enough for a Sentinel to find it
-			}
+		for _, f := range files {
+			must(t, os.RemoveAll(f))
 		}
-		w := s.write(0)
-		time.Sleep(100 * time.Millisecond)
-		_, err = r.drain(t, a.Addr())
-		if !reached {
-			t.Fatalf("there is no step %q: %v", at, err)
-		}
-		now, other, want := a, b, Unchanged
-		if at == "watch" {
-			now, other, want = b, a, Drained
-		}
-		state := func() string { return r.k.copyOf(r.k.drains[r.k.list()[0].ID]).State }
-		if at == "watch" && state() == Draining { // the call gave up waiting
-			r.k.reconcile(t.Context(), r.k.drains[r.k.list()[0].ID])
-		}
-		cachetest.Eventually(t, "one is the primary, and the other follows it", func() bool {
-			return primary(now) && !primary(other) && other.Info("master_link_status") == "up"
-		})
-		acked, lost, by := w.end(now)
-		t.Logf("killed at %q: %s, of %d acknowledged writes %d are lost, %v; %v", at, state(), acked, lost, by, err)
-		if lost > 0 || state() != want {
-			t.Errorf("%s: %s, and %d of %d acknowledged writes are lost: %v", at, state(), lost, acked, by)
-		}
-		r.g.Jobs.Close()
-		_ = r.k.Close()
-		r.f.Close()
+		b.Restart()
+		time.Sleep(200 * time.Millisecond) // enough for a Sentinel to find it
+	}
+	w := s.write(0)
+	time.Sleep(100 * time.Millisecond)
+	_, err := r.drain(a.Addr())
+	if !reached {
+		t.Fatalf("there is no step %q: %v", at, err)
+	}
+	now, other, want := a, b, Unchanged
+	if at == "watch" {
+		now, other, want = b, a, Drained
+	}
+	state := func() string { return r.k.list()[0].State }
+	if at == "watch" && state() == Draining { // the call gave up waiting
+		r.k.reconcile(t.Context(), r.k.drains[r.k.list()[0].ID])
+	}
+	cachetest.Eventually(t, "one is the primary, and the other follows it", func() bool {
+		return primary(now) && !primary(other) && other.Info("master_link_status") == "up"
+	})
+	acked, lost, by := w.end(now)
+	t.Logf("%s, of %d acknowledged writes %d are lost, %v; %v", state(), acked, lost, by, err)
+	if lost > 0 || state() != want {
+		t.Errorf("%s, and %d of %d acknowledged writes are lost: %v", state(), lost, acked, by)
 	}
 }

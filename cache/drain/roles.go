@@ -25,13 +25,9 @@ type seen struct {
 const askWithin = 2 * time.Second
 
 func (k *Keeper) see(ctx context.Context, p *Part, addr string) seen {
-	n, err := k.nodeAt(p.Cluster, addr)
-	if err != nil {
-		return seen{}
-	}
 	one, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	v, err := n.Do(one, "INFO")
+	v, err := k.ask(one, p, addr, "INFO")
 	if err != nil {
 		return seen{}
 	}
@@ -42,7 +38,7 @@ func (k *Keeper) see(ctx context.Context, p *Part, addr string) seen {
 	}
 	s.unsaved = in["aof_enabled"] == "1" && (in["aof_rewrite_in_progress"] == "1" || in["aof_rewrite_scheduled"] == "1")
 	if p.Mode == "cluster" && s.primary {
-		t, err := n.Do(one, "CLUSTER", "NODES")
+		t, err := k.ask(one, p, addr, "CLUSTER", "NODES")
 		if err != nil {
 			return seen{}
 		}
@@ -143,11 +139,7 @@ func (k *Keeper) await(ctx context.Context, d *Drain, p *Part) error {
 // primary has all that is left.
 func (k *Keeper) choose(ctx context.Context, p *Part) {
 	keys := func(addr string) int64 {
-		n, err := k.nodeAt(p.Cluster, addr)
-		if err != nil {
-			return -1
-		}
-		v, err := n.Do(ctx, "DBSIZE")
+		v, err := k.ask(ctx, p, addr, "DBSIZE")
 		if err != nil {
 			return -1
 		}
@@ -161,5 +153,5 @@ func (k *Keeper) choose(ctx context.Context, p *Part) {
 	if heir == 0 && old > 0 {
 		first = p.Addr
 	}
-	_, _ = k.write(ctx, p.Cluster, first, "REPLICAOF", "NO", "ONE")
+	_ = k.write(ctx, p, first, "REPLICAOF", "NO", "ONE")
 }

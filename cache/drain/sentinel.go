@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,11 +22,8 @@ const pauseFor = 30 * time.Second
 // is no primary, never two. Last the Sentinels are told to fail over, which finds it done and makes them call the heir the primary; should nobody
 // tell them, they come to that by themselves, because what they call the primary says that it is a replica.
 func (k *Keeper) bySentinel(ctx context.Context, p *Part) error {
-	group, sentinels, err := k.fleet.Sentinels(ctx, p.Cluster)
+	group, sentinel, err := k.quorum(ctx, p)
 	if err != nil {
-		return err
-	}
-	if err := quorum(ctx, group, sentinels); err != nil {
 		return err
 	}
 	heir, err := k.process(ctx, p, p.To, p.ToRun)
@@ -62,28 +60,8 @@ func (k *Keeper) bySentinel(ctx context.Context, p *Part) error {
 		return fmt.Errorf("%s was restarted: %w", p.To, err) // await calls the old one back
 	}
 	k.step("watch")
-	_, _ = sentinels[0].Do(ctx, "SENTINEL", "FAILOVER", group) // await says whether they agree, and asks again
+	_, _ = sentinel.Do(ctx, "SENTINEL", "FAILOVER", group) // await says whether they agree, and asks again
 	return nil
-}
-
-// process opens a connection for writes to the process with a run id. Whatever is said on it reaches that process or nobody.
-func (k *Keeper) process(ctx context.Context, p *Part, addr, run string) (*upstream.Conn, error) {
-	n, err := k.nodeAt(p.Cluster, addr)
-	if err != nil {
-		return nil, err
-	}
-	c, err := n.DialWrite(ctx)
-	if err != nil {
-		return nil, err
-	}
-	v, err := c.Do(ctx, "INFO", "server")
-	if err == nil && upstream.ParseInfo(v.Str)["run_id"] != run {
-		err = cache.Errorf(cache.CodeStale, "look with CACHE.NODES, and drain it again", "%s was restarted since it was planned", addr)
-	}
-	if err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return c, nil
 }
 
 // become makes a server a replica of host and port, or with NO and ONE a primary, and writes that into its file, both or neither.
@@ -98,14 +76,6 @@ func become(ctx context.Context, c *upstream.Conn, host, port string) error {
 		}
 	}
 	return nil
-}
-
-// said is the error of an answer, or of getting none.
-func said(v cache.Value, err error) error {
-	if err == nil && v.Kind == cache.Err {
-		err = errors.New(v.Str)
-	}
-	return err
 }
 
 // settle ends a hand-over under Sentinel that stopped where both are replicas of each other. The heir takes over if it is the process that
@@ -125,43 +95,51 @@ func (k *Keeper) settle(ctx context.Context, p *Part, old, heir seen) {
 
 // agreed says whether every Sentinel that answers calls the heir the primary, and tells one to fail over where none is at it.
 func (k *Keeper) agreed(ctx context.Context, p *Part) bool {
-	group, sentinels, err := k.fleet.Sentinels(ctx, p.Cluster)
-	if err != nil || len(sentinels) == 0 {
+	group, words, err := k.words(ctx, p)
+	if err != nil {
 		return false
 	}
 	agree, busy := true, false
-	for _, s := range sentinels {
-		v, err := s.Do(ctx, "SENTINEL", "MASTER", group)
-		if err != nil {
-			continue
-		}
-		agree = agree && net.JoinHostPort(v.Get("ip").Str, v.Get("port").Str) == p.To
-		busy = busy || strings.Contains(v.Get("flags").Str, "failover_in_progress")
+	for _, w := range words {
+		agree = agree && (w.err != nil || w.primary == p.To)
+		busy = busy || w.failingOver()
 	}
 	if !agree && !busy {
-		_, _ = sentinels[0].Do(ctx, "SENTINEL", "FAILOVER", group)
+		_, _ = words[0].from.Do(ctx, "SENTINEL", "FAILOVER", group)
 	}
 	return agree && !busy
 }
 
-// quorum says why the Sentinels cannot fail over now.
-func quorum(ctx context.Context, group string, sentinels []*upstream.Node) error {
-	if len(sentinels) == 0 {
-		return cache.Errorf(cache.CodeGuard, "see that they run", "no Sentinel answers")
+// underWay says whether a Sentinel is still failing over, or cannot be asked.
+func (k *Keeper) underWay(ctx context.Context, p *Part) bool {
+	if p.Mode != "sentinel" {
+		return false
 	}
-	for _, s := range sentinels {
-		v, err := s.Do(ctx, "SENTINEL", "MASTER", group)
-		if err != nil {
-			return err
+	_, words, err := k.words(ctx, p)
+	return err != nil || slices.ContainsFunc(words, func(w word) bool {
+		return w.err != nil || w.failingOver() || w.primary != p.Addr // the roles will follow
+	})
+}
+
+// quorum returns the Sentinels' group and one of them, or says why they cannot fail over now.
+func (k *Keeper) quorum(ctx context.Context, p *Part) (group string, one *upstream.Node, err error) {
+	group, words, err := k.words(ctx, p)
+	if err != nil {
+		return "", nil, err
+	}
+	for _, w := range words {
+		if w.err != nil {
+			return "", nil, w.err
 		}
-		if f := v.Get("flags").Str; f != "master" {
-			return cache.Errorf(cache.CodeGuard, "wait until it is over", "Sentinel %s says of %s: %s", s.Addr, group, f)
+		if w.flags != "master" {
+			return "", nil, cache.Errorf(cache.CodeGuard, "wait until it is over", "Sentinel %s says of %s: %s", w.from.Addr, group, w.flags)
 		}
 	}
-	if v, err := sentinels[0].Do(ctx, "SENTINEL", "CKQUORUM", group); err != nil || !strings.HasPrefix(v.Str, "OK") {
-		return errors.Join(cache.Errorf(cache.CodeGuard, "see that the Sentinels run", "the Sentinels of %s have no quorum: %s", group, v.Str), err)
+	one = words[0].from
+	if v, err := one.Do(ctx, "SENTINEL", "CKQUORUM", group); err != nil || !strings.HasPrefix(v.Str, "OK") {
+		return "", nil, errors.Join(cache.Errorf(cache.CodeGuard, "see that the Sentinels run", "the Sentinels of %s have no quorum: %s", group, v.Str), err)
 	}
-	return nil
+	return group, one, nil
 }
 
 // caughtUp waits until the heir has everything that the paused primary has.
@@ -186,11 +164,7 @@ func (k *Keeper) caughtUp(ctx context.Context, p *Part) error {
 }
 
 func (k *Keeper) offset(ctx context.Context, p *Part, addr, field string) (int, error) {
-	n, err := k.nodeAt(p.Cluster, addr)
-	if err != nil {
-		return 0, err
-	}
-	v, err := n.Do(ctx, "INFO", "replication")
+	v, err := k.ask(ctx, p, addr, "INFO", "replication")
 	if err != nil {
 		return 0, err
 	}
@@ -201,25 +175,4 @@ func (k *Keeper) offset(ctx context.Context, p *Part, addr, field string) (int, 
 	off := 0
 	_, err = fmt.Sscan(in[field], &off)
 	return off, err
-}
-
-// underWay says whether a Sentinel is still failing over, or cannot be asked.
-func (k *Keeper) underWay(ctx context.Context, p *Part) bool {
-	if p.Mode != "sentinel" {
-		return false
-	}
-	group, sentinels, err := k.fleet.Sentinels(ctx, p.Cluster)
-	if err != nil {
-		return true
-	}
-	for _, s := range sentinels {
-		v, err := s.Do(ctx, "SENTINEL", "MASTER", group)
-		if err != nil || strings.Contains(v.Get("flags").Str, "failover_in_progress") {
-			return true
-		}
-		if net.JoinHostPort(v.Get("ip").Str, v.Get("port").Str) != p.Addr { // the roles will follow
-			return true
-		}
-	}
-	return false
 }
