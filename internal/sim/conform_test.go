@@ -226,7 +226,7 @@ func (p playbook) simulated(t *testing.T, seed uint64) (out lived) {
 	typ := Type{Name: "a1", Hosts: 1, Kernel: p.kernel, Drain: 10 * time.Second, Checks: 10 * time.Second, Boot: 20 * time.Second}
 	w := &world{
 		s: withDefaults(Scenario{Fleet: Fleet{Types: []Type{typ}}, For: lifetime}), opt: Options{Seed: seed}, scripted: true,
-		byID: map[fleet.HostID]*host{}, clones: map[fleet.HostID]*cloned{}, owners: map[fleet.OperationID]string{}, unstopped: -1,
+		byID: map[fleet.HostID]*host{}, clones: map[fleet.HostID]cloned{}, owners: map[fleet.OperationID]string{}, unstopped: -1,
 	}
 	w.res = Result{Faults: map[string]int{}, Seen: map[string]int{}}
 	w.rnd.net, w.rnd.store = newChance(seed, "network"), newChance(seed, "store")

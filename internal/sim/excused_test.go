@@ -46,3 +46,18 @@ func TestStandInGoesOnWhenACanaryComesBack(t *testing.T) {
 		t.Error("no canary was given up and brought back: look for another seed")
 	}
 }
+
+// TestEachStoreHearsOneOfTwoMachines: a host's image is cloned while a copy of the data directory answers half of the machines.
+// Where each control plane hears only one of the two machines, neither can know.
+func TestEachStoreHearsOneOfTwoMachines(t *testing.T) {
+	res, err := Run(t.Context(), Random(13767), Options{Seed: 13767})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Broken != nil {
+		t.Error(res.Broken)
+	}
+	if res.Faults["clone-data"] == 0 || res.Faults["clone-image"] == 0 {
+		t.Error("no store and no host were cloned: look for another seed")
+	}
+}

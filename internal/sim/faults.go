@@ -186,7 +186,7 @@ func (w *world) cloneImage(h *host) {
 	c.a = h.a.Disk()
 	c.m.disk = h.m.disk
 	w.hosts = append(w.hosts, c)
-	w.clones[h.id] = &cloned{}
+	w.clones[h.id] = cloned{}
 	h.note("is cloned to", c.name)
 	c.boot()
 }

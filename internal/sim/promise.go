@@ -53,9 +53,9 @@ func (w *world) checkGrant(p *plane, g store.Grant) {
 		w.breaks(1, "nothing is granted while everything is stopped", []*host{h}, p, "%s gives %s to %s, and everything was stopped at %s", p.name, g.ID, g.Host, clock(r.stopAt))
 		return
 	}
-	if c := w.clones[g.Host]; c != nil && c.turns >= detectable {
+	if c := w.clones[g.Host]; c.detectable(r) {
 		w.breaks(7, "a certificate that two machines use gets nothing once that shows", w.machines(g.Host), p,
-			"%s gives %s to %s, under whose certificate two machines have taken turns %d times", p.name, g.ID, g.Host, c.turns)
+			"%s gives %s to %s, under whose certificate two machines have taken turns %d times", p.name, g.ID, g.Host, c[r].n)
 		return
 	}
 	limits := map[string]int{operator.BudgetByType: 1}
@@ -158,7 +158,7 @@ func (w *world) sawConfirmation(p *plane, h *host, id fleet.OperationID, g fleet
 	if gr := r.grants[g]; gr.Host != h.id || gr.Operation != id || !gr.EndedAt.IsZero() || !w.time().Before(gr.ExpiresAt) {
 		w.breaks(1, "a yes at the last moment needs the live grant of this operation", []*host{h}, p, "%s says yes to %s for %s under %s: %+v", p.name, h.name, id, g, gr)
 	}
-	if cl := w.clones[h.id]; cl != nil && cl.turns >= detectable {
+	if w.clones[h.id].detectable(r) {
 		w.breaks(7, "a certificate that two machines use gets nothing once that shows", w.machines(h.id), p, "%s says yes to %s (%s)", p.name, h.name, id)
 	}
 }

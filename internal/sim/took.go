@@ -8,11 +8,30 @@ import (
 	"github.com/kernwave/kernwave/internal/store"
 )
 
-// cloned is one certificate with two machines.
-type cloned struct {
-	last  *host
-	turns int // how often another machine than last time was believed
+// cloned is one certificate with two machines, and what each store has heard of them: where a copy of the store is used as well,
+// one may have heard only one of the two.
+type cloned map[*rows]*turns
+
+// turns is how often a store believed another machine than last time.
+type turns struct {
+	last *host
+	n    int
 }
+
+func (c cloned) heard(r *rows, h *host) {
+	t := c[r]
+	if t == nil {
+		t = &turns{}
+		c[r] = t
+	}
+	if t.last != h {
+		t.last = h
+		t.n++
+	}
+}
+
+// detectable says whether the store must have noticed: each of the two was heard twice.
+func (c cloned) detectable(r *rows) bool { return c[r] != nil && c[r].n >= 4 }
 
 // committed takes what a transaction wrote into the truth about its store, and checks it.
 func (w *world) committed(p *plane, got *written) {

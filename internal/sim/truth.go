@@ -205,9 +205,8 @@ func (w *world) sawReport(p *plane, h *host, r fleet.Report) {
 	if one.i < len(p.heard) {
 		p.saidOut[one.i] = !r.Now.InService
 	}
-	if c := w.clones[h.id]; c != nil && c.last != h {
-		c.last = h
-		c.turns++
+	if c := w.clones[h.id]; c != nil {
+		c.heard(p.dir.rows, h)
 	}
 }
 
@@ -268,6 +267,3 @@ func (w *world) machines(id fleet.HostID) []*host {
 func (w *world) ownerOf(id fleet.OperationID) string {
 	return w.owners[id]
 }
-
-// detectable is how many turns a clone is given until it must have been noticed: each of the two was heard twice.
-const detectable = 4

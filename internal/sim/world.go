@@ -69,7 +69,7 @@ type world struct {
 	ended     bool
 	still     int // events at this very moment
 	ring      ring
-	clones    map[fleet.HostID]*cloned
+	clones    map[fleet.HostID]cloned
 	owners    map[fleet.OperationID]string
 	asked     map[string]bool // what people have asked for
 	liftAt    time.Duration   // the person on call is about to lift a stop
@@ -106,7 +106,7 @@ func run(ctx context.Context, s Scenario, o Options) (res Result, err error) {
 
 func newWorld(s Scenario, o Options) (*world, error) {
 	w := &world{
-		s: withDefaults(s), opt: o, log: o.Log, byID: map[fleet.HostID]*host{}, clones: map[fleet.HostID]*cloned{}, groups: map[string]map[string][]*host{},
+		s: withDefaults(s), opt: o, log: o.Log, byID: map[fleet.HostID]*host{}, clones: map[fleet.HostID]cloned{}, groups: map[string]map[string][]*host{},
 		owners: map[fleet.OperationID]string{}, asked: map[string]bool{}, unstopped: -1, metrics: api.NewMetrics("sim"),
 	}
 	if w.log == nil {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/proto"
 
 	kwv1 "github.com/kernwave/kernwave/api/gen/kernwave/v1"
@@ -45,7 +46,7 @@ func fuzz[G fleet.Report | fleet.Desired, P proto.Message](f *testing.F, empty f
 		if err := proto.Unmarshal(b, back); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, from(back)); diff != "" {
+		if diff := cmp.Diff(want, from(back), cmpopts.EquateNaNs()); diff != "" {
 			t.Fatalf("it changed on its way (-want +got):\n%s", diff)
 		}
 	})
