@@ -2,7 +2,8 @@
 //
 // Each hand-over is the server's own: CLUSTER FAILOVER on a replica, FAILOVER on a plain primary; under Sentinel roles are changed with writes
 // paused. All three wait until the replica has everything before it takes over, so no write that was acknowledged is lost,
-// but for one case: a gateway killed under Sentinel between the two roles that stays away, and a replica that restarts with less meanwhile.
+// but for one case: a gateway killed under Sentinel between the two roles that stays away, and a replica that restarts with less in the second
+// in which a Sentinel, which looks once a second, promotes it.
 // Roles are the truth, not the journal: the journal only says which hand-over was begun, so that a gateway that was killed
 // looks how it ended, tidies up and calls it drained or unchanged. A hand-over that fails is not forced, ever.
 package drain
@@ -55,6 +56,8 @@ type Part struct {
 	// Saved says whether the role survives a restart of the server; where it does not, the host must not reboot.
 	Saved bool      `json:"saved"`
 	Begun time.Time `json:"begun,omitzero"` // of the hand-over
+	// Priority is the heir's replica-priority while its file may say 0 instead; under Sentinel only.
+	Priority string `json:"priority,omitempty"`
 	// others are the shard's other replicas, which must follow the new primary.
 	Others []string `json:"others,omitempty"`
 }

@@ -28,8 +28,6 @@ var kinds = []string{
 	"gateway killed and replica killed", "gateway killed and replication refused", "gateway killed and packets lost",
 }
 
-var approvalID = regexp.MustCompile(`"approval":"(p-[0-9a-f]+)"`)
-
 // steps are how many a hand-over has between which the gateway may be killed.
 var steps = map[string]int{"cluster": 4, "sentinel": 9, "standalone": 5}
 
@@ -45,14 +43,7 @@ func (s *shard) play(t testing.TB, rnd *rand.Rand, run int, fault string) (state
 	defer func() { g.Kill() }()
 	w := s.write(run)
 	defer w.stop()
-	dry := g.Ask("ada CACHE.DRAIN "+s.a.Addr()+" DRYRUN", cachetest.Patience)
-	m := approvalID.FindStringSubmatch(dry)
-	if m == nil {
-		t.Fatalf("run %d: the dry run: %s", run, dry)
-	}
-	if got := g.Ask("bob CACHE.APPROVE "+m[1], cachetest.Patience); got != `"OK"` {
-		t.Fatalf("run %d: %s", run, got)
-	}
+	call := approved(t, g, s.a.Addr())
 	time.Sleep(time.Duration(rnd.IntN(100)) * time.Millisecond)
 	hurt := time.Duration(rnd.IntN(3000)) * time.Millisecond
 	if s.cluster != nil && !s.a.Version.Valkey {
@@ -65,7 +56,7 @@ func (s *shard) play(t testing.TB, rnd *rand.Rand, run int, fault string) (state
 		s.lose(t)
 		time.Sleep(time.Duration(rnd.IntN(100)) * time.Millisecond)
 	}
-	g.Send("ada CACHE.DRAIN " + s.a.Addr() + " APPROVAL " + m[1])
+	g.Send(call)
 	time.Sleep(time.Duration(rnd.IntN(150)) * time.Millisecond)
 	switch {
 	case strings.Contains(fault, "replica killed"):

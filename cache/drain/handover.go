@@ -57,7 +57,7 @@ func (k *Keeper) one(ctx context.Context, d *Drain, p *Part) error {
 		return cache.Errorf(cache.CodeGuard, "drain it again when it has", "%s has not written its data to its append-only file yet, and would come back with less if it died", p.To)
 	}
 	k.step("write the intent")
-	if err := k.change(d, func() { p.State, p.Begun, p.Why = Moving, k.now().UTC(), "" }); err != nil {
+	if err := k.change(d, func() { p.State, p.Begun, p.Priority, p.Why = Moving, k.now().UTC(), "", "" }); err != nil {
 		_ = k.change(d, func() { p.State = Waiting }) // it says the same, and this drain is over
 		return err
 	}
@@ -70,7 +70,7 @@ func (k *Keeper) one(ctx context.Context, d *Drain, p *Part) error {
 	case "cluster":
 		err = k.write(on, p, p.To, "CLUSTER", "FAILOVER")
 	case "sentinel":
-		err = k.bySentinel(on, p)
+		err = k.bySentinel(on, d, p)
 	default:
 		host, port, _ := net.SplitHostPort(p.To)
 		err = k.write(on, p, p.Addr, "FAILOVER", "TO", host, port, "TIMEOUT", fmt.Sprint(failoverWithin.Milliseconds()))
@@ -81,10 +81,10 @@ func (k *Keeper) one(ctx context.Context, d *Drain, p *Part) error {
 
 // tidy does what is left when the heir is the primary: other replicas follow it. In a cluster, and under Sentinel, they do so
 // by themselves.
-func (k *Keeper) tidy(ctx context.Context, p *Part) error {
+func (k *Keeper) tidy(ctx context.Context, d *Drain, p *Part) error {
 	k.step("tidy up")
 	if p.Mode == "sentinel" {
-		return k.unpause(ctx, p)
+		return k.lift(ctx, d, p)
 	}
 	if p.Mode != "standalone" {
 		return nil
@@ -113,14 +113,6 @@ func (k *Keeper) save(ctx context.Context, p *Part) (saved bool, note string) {
 		}
 	}
 	return true, ""
-}
-
-// unpause lets customers write again where writes were paused.
-func (k *Keeper) unpause(ctx context.Context, p *Part) error {
-	if p.Mode != "sentinel" {
-		return nil
-	}
-	return k.write(ctx, p, p.Addr, "CLIENT", "UNPAUSE")
 }
 
 // abort calls a plain primary back that waits for an heir that can not take over any more.

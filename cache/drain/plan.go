@@ -81,6 +81,10 @@ func (k *Keeper) heir(ctx context.Context, v *upstream.View, n *upstream.Node, o
 		if r.Cluster != n.Cluster || r.Follows != n.Addr || r.Role != upstream.Replica {
 			continue
 		}
+		var is seen
+		if r.Down == "" {
+			is = k.see(ctx, &Part{Cluster: n.Cluster, Mode: n.Mode}, r.Addr)
+		}
 		switch m := maxmemory(ctx, r); {
 		case r.Down != "":
 			why = "its replica " + r.Addr + " does not answer"
@@ -94,7 +98,9 @@ func (k *Keeper) heir(ctx context.Context, v *upstream.View, n *upstream.Node, o
 			why = fmt.Sprintf("its replica %s runs %s, and it runs %s", r.Addr, r.Version, n.Version)
 		case m > 0 && (limit == 0 || m < limit):
 			why = "its replica " + r.Addr + " may hold less memory (maxmemory)"
-		case k.see(ctx, &Part{Cluster: n.Cluster, Mode: n.Mode}, r.Addr).unsaved:
+		case n.Mode == "sentinel" && is.priority == "0":
+			why = "its replica " + r.Addr + " is never to be promoted (replica-priority 0)"
+		case is.unsaved:
 			why = "its replica " + r.Addr + " has not written its data to its append-only file yet, and would come back with less if it died: wait until it has"
 		case best == nil || r.LagBytes < best.LagBytes:
 			best = r

@@ -3,6 +3,7 @@ package drain
 import (
 	"context"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"syscall"
 	"testing"
@@ -20,19 +21,16 @@ func must(t testing.TB, err error) {
 }
 
 // TestMain: this program is also a gateway that a test can kill; its arguments are the journal, the servers, and before which step
-// it is to kill itself; 0: before none. Tests have a network of their own.
+// it is to kill itself, by its name or its number; 0: before none. Tests have a network of their own.
 func TestMain(m *testing.M) {
 	cachetest.MainApart(m, func(args []string) error {
 		r, err := open(args[0], args[1])
 		if err != nil {
 			return err
 		}
-		left, err := strconv.Atoi(args[2])
-		if err != nil {
-			return err
-		}
-		r.k.step = func(string) {
-			if left--; left == 0 {
+		left, _ := strconv.Atoi(args[2])
+		r.k.step = func(step string) {
+			if left--; left == 0 || step == args[2] {
 				_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
 				select {}
 			}
@@ -87,3 +85,19 @@ func (r *rig) drain(what string) (cache.Value, error) {
 	}
 	return r.do("ada", "CACHE.DRAIN "+what+" APPROVAL "+id)
 }
+
+// approved makes a dry run in a gateway that is a process, has it approved, and returns the call that carries it out.
+func approved(t testing.TB, g *cachetest.Gateway, what string) string {
+	t.Helper()
+	dry := g.Ask("ada CACHE.DRAIN "+what+" DRYRUN", cachetest.Patience)
+	m := approvalID.FindStringSubmatch(dry)
+	if m == nil {
+		t.Fatalf("the dry run: %s", dry)
+	}
+	if got := g.Ask("bob CACHE.APPROVE "+m[1], cachetest.Patience); got != `"OK"` {
+		t.Fatal(got)
+	}
+	return "ada CACHE.DRAIN " + what + " APPROVAL " + m[1]
+}
+
+var approvalID = regexp.MustCompile(`"approval":"(p-[0-9a-f]+)"`)

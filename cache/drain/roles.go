@@ -18,6 +18,7 @@ type seen struct {
 	follows  string // host:port
 	failover string // master_failover_state
 	unsaved  bool   // what a full synchronisation brought is not in its append-only file yet, so that a restart would bring back what was before
+	priority string // replica-priority: whom Sentinels promote first; 0: never
 	slots    bool   // of a cluster's primary: its own table says that it has slots
 }
 
@@ -34,7 +35,7 @@ func (k *Keeper) see(ctx context.Context, p *Part, addr string) seen {
 	in := upstream.ParseInfo(v.Str)
 	s := seen{
 		up: in["loading"] != "1", run: in["run_id"], primary: in["role"] == "master", linked: in["master_link_status"] == "up",
-		follows: in["master_host"] + ":" + in["master_port"], failover: in["master_failover_state"],
+		follows: in["master_host"] + ":" + in["master_port"], failover: in["master_failover_state"], priority: in["slave_priority"],
 	}
 	s.unsaved = in["aof_enabled"] == "1" && (in["aof_rewrite_in_progress"] == "1" || in["aof_rewrite_scheduled"] == "1")
 	if p.Mode == "cluster" && s.primary {
@@ -94,14 +95,14 @@ func (k *Keeper) await(ctx context.Context, d *Drain, p *Part) error {
 		case t == moved && p.Mode == "sentinel" && !k.agreed(ctx, p):
 			why = "the Sentinels do not call " + p.To + " the primary yet"
 		case t == moved:
-			if err := k.tidy(ctx, p); err != nil {
+			if err := k.tidy(ctx, d, p); err != nil {
 				why = err.Error()
 				break
 			}
 			saved, note := k.save(ctx, p)
 			return k.change(d, func() { p.State, p.Saved, p.Why = Moved, saved, note })
 		case t == stays && k.now().Sub(p.Begun) > quiet(p.Mode) && !k.underWay(ctx, p):
-			if err := k.unpause(ctx, p); err != nil {
+			if err := k.lift(ctx, d, p); err != nil {
 				why = err.Error()
 				break
 			}

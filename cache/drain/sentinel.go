@@ -19,9 +19,9 @@ const pauseFor = 30 * time.Second
 // bySentinel moves a primary that Sentinels watch. They are not left to do it: a Sentinel promotes whatever answers at the heir's address, also
 // a server that was restarted meanwhile and has lost what it had. Here writes are paused, and when the heir has everything,
 // the old primary is made a replica, then the heir the primary, on a connection that was opened before and so reaches no other process. In between there
-// is no primary, never two. Last the Sentinels are told to fail over, which finds it done and makes them call the heir the primary; should nobody
+// is no primary, never two, and should the gateway die there, Sentinels promote the heir only if it is the same process still (unelectable). Last the Sentinels are told to fail over, which finds it done and makes them call the heir the primary; should nobody
 // tell them, they come to that by themselves, because what they call the primary says that it is a replica.
-func (k *Keeper) bySentinel(ctx context.Context, p *Part) error {
+func (k *Keeper) bySentinel(ctx context.Context, d *Drain, p *Part) error {
 	group, sentinel, err := k.quorum(ctx, p)
 	if err != nil {
 		return err
@@ -40,16 +40,23 @@ func (k *Keeper) bySentinel(ctx context.Context, p *Part) error {
 	if err := said(heir.Do(ctx, "CONFIG", "REWRITE")); err != nil {
 		return cache.Errorf(cache.CodeGuard, "start it with a configuration file that it may write", "%s cannot write its role into its file, and would be a replica again after a restart: %v", p.To, err)
 	}
+	is := k.see(ctx, p, p.To)
+	if is.run != p.ToRun || is.priority == "" {
+		return cache.Errorf(cache.CodeStale, "look with CACHE.NODES, and drain it again", "%s does not say its replica-priority", p.To)
+	}
+	if err := k.change(d, func() { p.Priority = is.priority }); err != nil {
+		return err
+	}
 	if err := said(old.Do(ctx, "CLIENT", "PAUSE", fmt.Sprint(pauseFor.Milliseconds()), "WRITE")); err != nil {
 		return err
 	}
 	k.step("wait for the heir")
 	if err := k.caughtUp(ctx, p); err != nil {
-		return errors.Join(err, k.unpause(ctx, p))
+		return errors.Join(err, k.lift(ctx, d, p))
 	}
 	k.step("fail over")
-	if err := said(heir.Do(ctx, "PING")); err != nil { // nothing was done yet: writes go on at once
-		return errors.Join(fmt.Errorf("%s was restarted: %w", p.To, err), k.unpause(ctx, p))
+	if err := unelectable(ctx, heir, p.Priority); err != nil { // nothing was done yet: writes go on at once
+		return errors.Join(fmt.Errorf("%s was restarted: %w", p.To, err), k.lift(ctx, d, p))
 	}
 	host, port, _ := net.SplitHostPort(p.To)
 	if err := become(ctx, old, host, port); err != nil {
@@ -66,16 +73,47 @@ func (k *Keeper) bySentinel(ctx context.Context, p *Part) error {
 
 // become makes a server a replica of host and port, or with NO and ONE a primary, and writes that into its file, both or neither.
 func become(ctx context.Context, c *upstream.Conn, host, port string) error {
-	vs, err := c.Pipe(ctx, []string{"MULTI"}, []string{"REPLICAOF", host, port}, []string{"CONFIG", "REWRITE"}, []string{"EXEC"})
+	return together(ctx, c, []string{"REPLICAOF", host, port}, []string{"CONFIG", "REWRITE"})
+}
+
+// unelectable makes Sentinels pass a replica over as soon as it is restarted: its file says replica-priority 0, while the process itself has what it had, so
+// that they may promote that one. When it becomes the primary, by whomever, its file says again what the process has; lift writes that down otherwise.
+func unelectable(ctx context.Context, c *upstream.Conn, priority string) error {
+	return together(ctx, c, []string{"CONFIG", "SET", "replica-priority", "0"}, []string{"CONFIG", "REWRITE"}, []string{"CONFIG", "SET", "replica-priority", priority})
+}
+
+// together carries out commands at one instant. An error of one does not keep the others from being carried out.
+func together(ctx context.Context, c *upstream.Conn, cmds ...[]string) error {
+	vs, err := c.Pipe(ctx, slices.Concat([][]string{{"MULTI"}}, cmds, [][]string{{"EXEC"}})...)
 	if err != nil {
 		return err
 	}
-	for _, v := range append(vs, vs[3].Items...) {
-		if v.Kind == cache.Err {
-			return errors.New(v.Str)
+	for _, v := range append(vs, vs[len(vs)-1].Items...) {
+		if err := said(v, nil); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// lift lets customers write to the old primary again where writes were paused, if it still is one, and lets Sentinels promote the heir again.
+func (k *Keeper) lift(ctx context.Context, d *Drain, p *Part) error {
+	if p.Mode != "sentinel" {
+		return nil
+	}
+	err := k.write(ctx, p, p.Addr, "CLIENT", "UNPAUSE")
+	if err != nil || p.Priority == "" {
+		return err
+	}
+	c, err := k.dial(ctx, p, p.To)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	if err := together(ctx, c, []string{"CONFIG", "SET", "replica-priority", p.Priority}, []string{"CONFIG", "REWRITE"}); err != nil {
+		return &upstream.Failure{Node: p.To, Err: fmt.Errorf("give it replica-priority %s back: %w", p.Priority, err)}
+	}
+	return k.change(d, func() { p.Priority = "" })
 }
 
 // settle ends a hand-over under Sentinel that stopped where both are replicas of each other. The heir takes over if it is the process that
@@ -133,6 +171,16 @@ func (k *Keeper) quorum(ctx context.Context, p *Part) (group string, one *upstre
 		}
 		if w.flags != "master" {
 			return "", nil, cache.Errorf(cache.CodeGuard, "wait until it is over", "Sentinel %s says of %s: %s", w.from.Addr, group, w.flags)
+		}
+		// What it has heard last, up to 10 s ago; of a primary it would not hear it, and so never agree.
+		rs, err := w.from.Do(ctx, "SENTINEL", "REPLICAS", group)
+		if err != nil {
+			return "", nil, err
+		}
+		for _, r := range rs.Items {
+			if net.JoinHostPort(r.Get("ip").Str, r.Get("port").Str) == p.To && r.Get("slave-priority").Str == "0" {
+				return "", nil, cache.Errorf(cache.CodeGuard, "drain it again in 10 s, when it has looked again", "Sentinel %s would not promote %s: it has heard of replica-priority 0", w.from.Addr, p.To)
+			}
 		}
 	}
 	one = words[0].from

@@ -22,6 +22,7 @@ type shard struct {
 	seeds   string
 	tag     string // of keys that are in the shard
 	cluster *cachetest.Cluster
+	group   *cachetest.Group
 }
 
 // keeping are settings with which a server that is killed loses nothing that it has acknowledged.
@@ -44,7 +45,7 @@ func newShard(t testing.TB, mode string, v cachetest.Version) shard {
 		}
 	case "sentinel":
 		g := cachetest.StartSentinel(t, v, "orders", 1, keeping...)
-		return shard{mode: mode, a: g.Primary, b: g.Replicas[0], seeds: cachetest.Addrs(g.Sentinels...)}
+		return shard{mode: mode, a: g.Primary, b: g.Replicas[0], seeds: cachetest.Addrs(g.Sentinels...), group: g}
 	}
 	p := cachetest.StartPair(t, v, 1, keeping...)
 	return shard{mode: mode, a: p.Primary, b: p.Replicas[0], seeds: cachetest.Addrs(p.Primary, p.Replicas[0])}
@@ -175,6 +176,18 @@ func (s *shard) ready(t testing.TB) {
 		return primary(s.a) && !primary(s.b) && s.b.Info("master_link_status") == "up" && strings.Contains(s.a.Info("slave0"), "state=online") &&
 			s.b.Info("aof_rewrite_in_progress") == "0" && s.b.Info("aof_rewrite_scheduled") == "0"
 	})
+	if s.group != nil {
+		cachetest.Eventually(t, "the Sentinels would promote the replica", func() bool {
+			for _, one := range s.group.Sentinels {
+				for _, r := range one.Must("SENTINEL", "REPLICAS", s.group.Name).Items {
+					if r.Get("slave-priority").Str == "0" {
+						return false
+					}
+				}
+			}
+			return true
+		})
+	}
 	if s.cluster != nil {
 		s.cluster.Primaries[0], s.cluster.Replicas[0][0] = s.a, s.b
 		s.cluster.Wait(t)
