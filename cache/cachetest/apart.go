@@ -78,7 +78,9 @@ func furnish() error {
 	return nft(`add table ip cachetest
 add set ip cachetest cut { type ipv4_addr . ipv4_addr; }
 add chain ip cachetest in { type filter hook input priority 0; }
-add rule ip cachetest in ip saddr . ip daddr @cut drop`)
+add rule ip cachetest in ip saddr . ip daddr @cut drop
+add set ip cachetest opening { type ipv4_addr . ipv4_addr; }
+add rule ip cachetest in tcp flags & (syn | ack) == syn ip saddr . ip daddr @opening drop`)
 }
 
 // Cut makes every packet between two addresses vanish, in both directions, until Heal: connections stay open and hear nothing.
@@ -86,8 +88,13 @@ func Cut(a, b string) error {
 	return nft(fmt.Sprintf("add element ip cachetest cut { %s . %s, %s . %s }", a, b, b, a))
 }
 
-// Heal ends every Cut.
-func Heal() error { return nft("flush set ip cachetest cut") }
+// CutOpening makes packets vanish with which one address opens connections to another, until Heal: those that are open go on.
+func CutOpening(from, to string) error {
+	return nft(fmt.Sprintf("add element ip cachetest opening { %s . %s }", from, to))
+}
+
+// Heal ends every Cut and CutOpening.
+func Heal() error { return nft("flush set ip cachetest cut; flush set ip cachetest opening") }
 
 func nft(rules string) error { return tool("nft", rules, "-f", "-") }
 

@@ -1,7 +1,7 @@
 // Package drain moves the primaries off a host before it reboots, and watches them come back.
 //
-// Each hand-over is the server's own: CLUSTER FAILOVER on a replica, FAILOVER on a plain primary; under Sentinel roles are changed with writes
-// paused. All three wait until the replica has everything before it takes over, so no write that was acknowledged is lost,
+// In a cluster each hand-over is the server's own, CLUSTER FAILOVER on a replica; elsewhere roles are changed with writes
+// paused. Both wait until the replica has everything before it takes over, so no write that was acknowledged is lost,
 // but for one case: a gateway killed under Sentinel between the two roles that stays away, and a replica that restarts with less in the second
 // in which a Sentinel, which looks once a second, promotes it.
 // Roles are the truth, not the journal: the journal only says which hand-over was begun, so that a gateway that was killed

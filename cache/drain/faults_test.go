@@ -29,7 +29,7 @@ var kinds = []string{
 }
 
 // steps are how many a hand-over has between which the gateway may be killed.
-var steps = map[string]int{"cluster": 4, "sentinel": 9, "standalone": 5}
+var steps = map[string]int{"cluster": 4, "sentinel": 9, "standalone": 8}
 
 // play drains a with a fault, heals it, and looks how it ended.
 func (s *shard) play(t testing.TB, rnd *rand.Rand, run int, fault string) (state string) {
@@ -49,7 +49,7 @@ func (s *shard) play(t testing.TB, rnd *rand.Rand, run int, fault string) (state
 	if s.cluster != nil && !s.a.Version.Valkey {
 		hurt /= 4 // shorter than the node timeout, or the cluster itself fails over from a replica that has taken over, and loses writes
 	} else if strings.Contains(fault, "packets lost") && rnd.IntN(4) == 0 {
-		hurt += failoverWithin // longer than an attempt, and shorter than anyone takes a server for dead
+		hurt += catchUpWithin // longer than an attempt, and shorter than anyone takes a server for dead
 	}
 	early := strings.Contains(fault, "packets lost") && rnd.IntN(2) == 0 // the link still counts as up when the hand-over begins
 	if early {

@@ -14,6 +14,7 @@ import (
 // They promote the replica if it is the process that has everything. If it was restarted and has less, they do not, and the next gateway calls
 // the old primary back. Either way the replica may be promoted again afterwards.
 func TestGatewayGone(t *testing.T) {
+	t.Parallel() // nothing that runs at the same time cuts anything
 	all := cachetest.Two(t)
 	v := all[len(all)-1]
 	for _, tc := range []struct {
@@ -22,6 +23,7 @@ func TestGatewayGone(t *testing.T) {
 		ends     string
 	}{{"the replica lives on", false, Drained}, {"the replica restarts with less", true, Unchanged}} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			g := cachetest.StartSentinel(t, v, "orders", 1, append([]string{"--replica-priority", "70"}, keeping...)...)
 			for _, s := range g.Sentinels { // they would take half a minute to act
 				s.Must("SENTINEL", "SET", "orders", "down-after-milliseconds", "2000")
@@ -90,6 +92,7 @@ func TestGatewayGone(t *testing.T) {
 // TestSentinelsMustKnow: Sentinels that have heard of replica-priority 0 last, as after a hand-over that was just undone, would never call the
 // replica the primary: nothing is begun until they have looked again.
 func TestSentinelsMustKnow(t *testing.T) {
+	t.Parallel()
 	s := newShard(t, "sentinel", cachetest.Any(t))
 	heard := func() bool {
 		for _, one := range s.group.Sentinels {

@@ -12,8 +12,6 @@ import (
 )
 
 const (
-	// failoverWithin is how long FAILOVER keeps writes paused for the replica to catch up before it gives up by itself.
-	failoverWithin = 5 * time.Second
 	// handOverWithin is how long a hand-over is watched for by the call that began it.
 	handOverWithin = 30 * time.Second
 	// attempts of one hand-over; in a cluster one: the next election must wait for longer than anyone does.
@@ -66,28 +64,21 @@ func (k *Keeper) one(ctx context.Context, d *Drain, p *Part) error {
 	on, cancel := context.WithTimeout(context.WithoutCancel(ctx), handOverWithin)
 	defer cancel()
 	var err error
-	switch p.Mode {
-	case "cluster":
+	if p.Mode == "cluster" {
 		err = k.write(on, p, p.To, "CLUSTER", "FAILOVER")
-	case "sentinel":
-		err = k.bySentinel(on, d, p)
-	default:
-		host, port, _ := net.SplitHostPort(p.To)
-		err = k.write(on, p, p.Addr, "FAILOVER", "TO", host, port, "TIMEOUT", fmt.Sprint(failoverWithin.Milliseconds()))
+	} else {
+		err = k.swap(on, d, p)
 	}
 	k.step("await")
 	return errors.Join(err, k.await(on, d, p))
 }
 
-// tidy does what is left when the heir is the primary: other replicas follow it. In a cluster, and under Sentinel, they do so
-// by themselves.
+// tidy does what is left when the heir is the primary: what was imposed is lifted, and other replicas of a plain pair follow it. In a cluster, and
+// under Sentinel, they do so by themselves.
 func (k *Keeper) tidy(ctx context.Context, d *Drain, p *Part) error {
 	k.step("tidy up")
-	if p.Mode == "sentinel" {
-		return k.lift(ctx, d, p)
-	}
-	if p.Mode != "standalone" {
-		return nil
+	if err := k.lift(ctx, d, p); err != nil || p.Mode != "standalone" {
+		return err
 	}
 	host, port, _ := net.SplitHostPort(p.To)
 	for _, o := range p.Others {
@@ -113,12 +104,4 @@ func (k *Keeper) save(ctx context.Context, p *Part) (saved bool, note string) {
 		}
 	}
 	return true, ""
-}
-
-// abort calls a plain primary back that waits for an heir that can not take over any more.
-func (k *Keeper) abort(ctx context.Context, p *Part) error {
-	if p.Mode != "standalone" {
-		return nil
-	}
-	return k.write(ctx, p, p.Addr, "FAILOVER", "ABORT")
 }

@@ -9,20 +9,24 @@ import (
 	"github.com/kernwave/kernwave/cache/cachetest"
 )
 
-// TestRestartedReplicaIsNotPromoted: under Sentinel, a replica that dies in the middle of the hand-over and comes back empty does not
+// TestRestartedReplicaIsNotPromoted: a replica that dies in the middle of the hand-over and comes back empty does not
 // become the primary, at whichever step that is: the old primary has everything, and stays. One that dies after it was promoted
 // comes back as the primary, with what is in its file.
 func TestRestartedReplicaIsNotPromoted(t *testing.T) {
 	all := cachetest.Two(t)
 	v := all[len(all)-1]
-	s := newShard(t, "sentinel", v)
-	for _, at := range []string{"fail over", "promote", "watch"} {
-		t.Run(at, func(t *testing.T) { restarted(t, &s, at) })
+	for mode, last := range map[string]string{"sentinel": "watch", "standalone": "await"} {
+		t.Run(mode, func(t *testing.T) {
+			s := newShard(t, mode, v)
+			for _, at := range []string{"fail over", "promote", last} {
+				t.Run(at, func(t *testing.T) { restarted(t, &s, at, at == last) })
+			}
+		})
 	}
 }
 
 // restarted drains s, kills its replica before the step at and starts it again, empty unless it is the primary by then.
-func restarted(t *testing.T, s *shard, at string) {
+func restarted(t *testing.T, s *shard, at string, last bool) {
 	s.ready(t)
 	r := newRig(t, s.seeds)
 	a, b, reached := s.a, s.b, false
@@ -32,7 +36,7 @@ func restarted(t *testing.T, s *shard, at string) {
 		}
 		reached = true
 		b.Kill()
-		if step == "watch" {
+		if last {
 			b.Restart()
 			return
 		}
@@ -51,11 +55,11 @@ func restarted(t *testing.T, s *shard, at string) {
 		t.Fatalf("there is no step %q: %v", at, err)
 	}
 	now, other, want := a, b, Unchanged
-	if at == "watch" {
+	if last {
 		now, other, want = b, a, Drained
 	}
 	state := func() string { return r.k.list()[0].State }
-	if at == "watch" && state() == Draining { // the call gave up waiting
+	if last && state() == Draining { // the call gave up waiting
 		r.k.reconcile(t.Context(), r.k.drains[r.k.list()[0].ID])
 	}
 	cachetest.Eventually(t, "one is the primary, and the other follows it", func() bool {

@@ -77,8 +77,7 @@ func (k *Keeper) look(ctx context.Context, p *Part) (t truth, busy bool, old, he
 }
 
 // quiet is how long after a hand-over began, or its gateway was killed, nothing of it can go on unseen any more. In a cluster an
-// attempt lasts 5 s, and writes are paused for up to twice that; FAILOVER shows in INFO until it is over, unless it was still on
-// its way; a Sentinel shows it until it is over.
+// attempt lasts 5 s, and writes are paused for up to twice that. Elsewhere a command may still be on its way; a Sentinel shows what it does until it is over.
 func quiet(mode string) time.Duration {
 	if mode == "cluster" {
 		return 12 * time.Second
@@ -90,7 +89,7 @@ func quiet(mode string) time.Duration {
 func (k *Keeper) await(ctx context.Context, d *Drain, p *Part) error {
 	why := "nobody could be asked yet"
 	for {
-		t, busy, old, heir := k.look(ctx, p)
+		t, _, old, heir := k.look(ctx, p)
 		switch {
 		case t == moved && p.Mode == "sentinel" && !k.agreed(ctx, p):
 			why = "the Sentinels do not call " + p.To + " the primary yet"
@@ -107,15 +106,7 @@ func (k *Keeper) await(ctx context.Context, d *Drain, p *Part) error {
 				break
 			}
 			return k.change(d, func() { p.State = Stayed })
-		case old.up && heir.up && busy && !heir.primary && heir.run != p.ToRun:
-			// The heir was restarted before it took over. Its data is gone or old, so it cannot take over any more: it refuses
-			// the old primary's stream. Only now is it safe to call the old one back.
-			why = p.To + " was restarted in the middle"
-			_ = k.abort(ctx, p)
-		case old.up && heir.up && !busy && !old.primary && !heir.primary && p.Mode == "standalone" && old.follows == p.To && heir.follows == p.Addr:
-			why = p.To + " was restarted before its new role was in its file"
-			k.choose(ctx, p)
-		case old.up && heir.up && !old.primary && !heir.primary && p.Mode == "sentinel" && old.follows == p.To && heir.follows == p.Addr:
+		case old.up && heir.up && !old.primary && !heir.primary && p.Mode != "cluster" && old.follows == p.To && heir.follows == p.Addr:
 			why = "neither " + p.Addr + " nor " + p.To + " is the primary yet"
 			k.settle(ctx, p, old, heir)
 		case !old.up:
@@ -133,26 +124,4 @@ func (k *Keeper) await(ctx context.Context, d *Drain, p *Part) error {
 			return cache.Errorf(cache.CodeErr, "CACHE.DRAINS shows how it ends; it is looked at until it has", "how the hand-over of %s ends is not known yet: %s", p.Addr, why)
 		}
 	}
-}
-
-// choose ends a circle: the heir had taken over, and was restarted before its new role was in its file, so it follows the old
-// primary, which follows it. What was written meanwhile is in the heir, if it keeps its data; if it came back empty, the old
-// primary has all that is left.
-func (k *Keeper) choose(ctx context.Context, p *Part) {
-	keys := func(addr string) int64 {
-		v, err := k.ask(ctx, p, addr, "DBSIZE")
-		if err != nil {
-			return -1
-		}
-		return v.Int
-	}
-	old, heir := keys(p.Addr), keys(p.To)
-	if old < 0 || heir < 0 {
-		return
-	}
-	first := p.To
-	if heir == 0 && old > 0 {
-		first = p.Addr
-	}
-	_ = k.write(ctx, p, first, "REPLICAOF", "NO", "ONE")
 }
