@@ -281,6 +281,33 @@ func TestRollbackLeavesHostsThatMovedOn(t *testing.T) {
 	}
 }
 
+// TestRollbackGoesOnPastWhatTheNewKernelDid: a person decided for the way back; that the new kernel has one more host on its
+// conscience is no reason to wait with it. An anomaly of the way back itself is.
+func TestRollbackGoesOnPastWhatTheNewKernelDid(t *testing.T) {
+	r, snap := smallWorld(t, 3)
+	r.State.Goal = GoalRollback
+	committed := fleet.Operation{ID: "op-0", Host: "h0", Release: newRelease, FromRelease: oldRelease, Phase: fleet.PhaseCommitted}
+	snap.Ops["h0"] = []fleet.Operation{committed}
+	snap.Hosts["h0"] = HostNow{Status: fleet.StatusActive, InService: true, Release: newRelease, Type: "a"}
+	lost := fleet.Operation{ID: "op-1", Host: "h1", Release: newRelease, Phase: fleet.PhasePassed, ConfirmedAt: noon.Add(-time.Hour)}
+	snap.Ops["h1"] = []fleet.Operation{lost}
+	snap.Hosts["h1"] = HostNow{Status: fleet.StatusActive, Unheard: noon.Add(-time.Hour), Type: "a"}
+	ds, _ := Step(snap, noon)
+	if !has(ds, func(a Raise) bool { return a.Anomaly.Host == "h1" }) || !has(ds, func(h Hold) bool { return h.Host == "h1" }) {
+		t.Errorf("decided %+v; want an anomaly of h1, and h1 held", ds)
+	}
+	if has(ds, func(Pause) bool { return true }) || !wants(ds, "h0") {
+		t.Errorf("decided %+v; want h0 to go back, and no pause", ds)
+	}
+	back := lost
+	back.ID, back.Host, back.Stage, back.Release, back.FromRelease = "op-2", "h0", fleet.RollbackStage, oldRelease, newRelease
+	snap.Ops["h0"] = []fleet.Operation{committed, back}
+	snap.Hosts["h0"] = snap.Hosts["h1"]
+	if ds, _ := Step(snap, noon); !has(ds, func(Pause) bool { return true }) {
+		t.Errorf("decided %+v; want a pause: the way back lost a host", ds)
+	}
+}
+
 func TestAbortOfAPausedRollback(t *testing.T) {
 	r, _ := smallWorld(t, 1)
 	r.State.Goal, r.State.Paused = GoalRollback, "paused by ada"

@@ -147,7 +147,9 @@ func (s *stepper) settle(h PlanHost, op *fleet.Operation) {
 		a := Anomaly{Host: h.ID, Type: h.Type, Operation: op.ID, Stage: op.Stage, Problem: *op.Problem}
 		s.decide(Raise{a})
 		s.hold(h, op, why)
-		if !s.halted() && s.r.State.Goal != GoalAbort {
+		// What the new kernel did speaks for the way back, not against it.
+		pauses := s.r.State.Goal == GoalForward || s.r.State.Goal == GoalRollback && op.Stage == fleet.RollbackStage
+		if !s.halted() && pauses {
 			s.paused = fmt.Sprintf("%s (%s): %s", h.ID, h.Type, why)
 			s.decide(Pause{Why: s.paused})
 		}

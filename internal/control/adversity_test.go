@@ -68,6 +68,56 @@ func TestRollbackWithNobodyToBringBack(t *testing.T) {
 	}
 }
 
+// canBeChosen: an open incident offers nothing that its rollout would refuse.
+func (h *house) canBeChosen() {
+	h.t.Helper()
+	_, open := h.incidents()
+	for _, in := range open {
+		if len(in.Choices) == 0 {
+			h.t.Errorf("%s offers nothing", in.ID)
+		}
+		status := h.rollout(in.Rollout).Status
+		for _, c := range in.Choices {
+			for action, not := range map[string][]string{"abort": {"aborting", "rolling-back"}, "rollback": {"rolling-back"}, "resume": {"aborting", "rolling-back"}, "leave-out": {"aborting", "rolling-back"}} {
+				if strings.Contains(c.Command, "rollout "+action) && slices.Contains(not, status) {
+					h.t.Errorf("%s of a rollout that is %s offers: %s", in.ID, status, c.Command)
+				}
+			}
+		}
+	}
+}
+
+// TestRollbackGoesOn: a host that the new kernel lost is found while the others are being brought back. A person has decided already.
+func TestRollbackGoesOn(t *testing.T) {
+	h := newHouse(t, "a", "a", "a")
+	r := h.start(operator.RolloutSpec{ReturnWithin: 2 * time.Minute})
+	if !h.run(time.Hour, func() bool { return h.rollout(r.ID).Stage > 0 }) {
+		t.Fatal(h.dump())
+	}
+	for _, s := range h.hosts {
+		s.hangs = s.release == oldRelease
+	}
+	if !h.run(time.Hour, func() bool { return slices.ContainsFunc(h.hosts, func(s *simHost) bool { return s.down }) }) {
+		t.Fatal(h.dump())
+	}
+	h.change(operator.Change{Rollout: r.ID, Action: "rollback", Why: "it hangs"})
+	if !h.run(time.Hour, func() bool { _, open := h.incidents(); return len(open) > 0 }) {
+		t.Fatal(h.dump())
+	}
+	if got := h.rollout(r.ID); got.Status != "rolling-back" {
+		t.Errorf("it is %s: %s", got.Status, got.Next)
+	}
+	h.canBeChosen()
+	_, open := h.incidents()
+	h.change(operator.Change{Rollout: r.ID, Action: "skip", Host: open[0].Hosts[0], Why: "broken"})
+	for _, s := range h.hosts { // it is power cycled: a budget of one lets nobody go before
+		s.down, s.hangs = false, false
+	}
+	if !h.run(time.Hour, h.status(r.ID, "rolled-back")) {
+		t.Errorf("%s\n%s", h.rollout(r.ID).Next, h.dump())
+	}
+}
+
 func (h *house) addKernel(id fleet.KernelID, release string) {
 	h.t.Helper()
 	if err := h.st.Update(h.t.Context(), func(tx store.Tx) error {
@@ -93,6 +143,7 @@ func TestIncidentsEndWithTheirRollout(t *testing.T) {
 	if _, open := h.incidents(); len(open) != 2 {
 		t.Fatalf("%d incidents\n%s", len(open), h.dump())
 	}
+	h.canBeChosen()
 	for _, s := range h.hosts {
 		h.change(operator.Change{Rollout: r.ID, Action: "skip", Host: s.id, Why: "broken"})
 	}

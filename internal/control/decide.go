@@ -158,25 +158,24 @@ func (o *openRollout) openIncident(a rollout.Anomaly) error {
 
 // choices are what a person can do about an anomaly, the most careful first.
 func (o *openRollout) choices(a rollout.Anomaly) []store.Choice {
-	id := o.row.ID
-	cs := []store.Choice{
-		{What: "stop here: hosts in trial go back, committed ones stay", Command: "kernwave rollout abort " + id},
-		{What: "bring the previous kernel back to every host that has committed", Command: "kernwave rollout rollback " + id},
-		{
-			What:    fmt.Sprintf("go on without hosts of type %s", a.Type),
-			Command: fmt.Sprintf("kernwave rollout leave-out %s %s --why … && kernwave rollout resume %s", id, a.Type, id),
-		},
-		{
-			What:    fmt.Sprintf("the kernel is not to blame: give up on %s alone and go on", a.Host),
-			Command: fmt.Sprintf("kernwave rollout skip %s %s --why … && kernwave rollout resume %s", id, a.Host, id),
-		},
-		{
-			What:    fmt.Sprintf("offer the kernel to %s once more", a.Host),
-			Command: fmt.Sprintf("kernwave rollout retry %s %s && kernwave rollout resume %s", id, a.Host, id),
-		},
+	var cs []store.Choice
+	offer := func(what, format string, args ...any) {
+		cs = append(cs, store.Choice{What: what, Command: "kernwave rollout " + fmt.Sprintf(format, args...)})
 	}
 	if a.Problem.Next != "" {
-		cs = append([]store.Choice{{What: a.Problem.Next}}, cs...)
+		cs = append(cs, store.Choice{What: a.Problem.Next})
+	}
+	id, goal := o.row.ID, o.r.State.Goal
+	if goal == rollout.GoalForward {
+		offer("stop here: hosts in trial go back, committed ones stay", "abort %s", id)
+		offer("bring the previous kernel back to every host that has committed", "rollback %s", id)
+		offer(fmt.Sprintf("go on without hosts of type %s", a.Type), "leave-out %s %s --why … && kernwave rollout resume %s", id, a.Type, id)
+	}
+	if goal == rollout.GoalForward || a.Stage == fleet.RollbackStage {
+		offer(fmt.Sprintf("the kernel is not to blame: give up on %s alone and go on", a.Host), "skip %s %s --why … && kernwave rollout resume %s", id, a.Host, id)
+		offer(fmt.Sprintf("offer the kernel to %s once more", a.Host), "retry %s %s && kernwave rollout resume %s", id, a.Host, id)
+	} else { // it goes back already, and does not wait for this
+		offer(fmt.Sprintf("give up on %s: the rollout is %s, and ends without it", a.Host, o.r.State.Status()), "skip %s %s --why …", id, a.Host)
 	}
 	return cs
 }
