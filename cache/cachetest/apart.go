@@ -2,6 +2,7 @@ package cachetest
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,7 +10,7 @@ import (
 	"syscall"
 )
 
-// Words that, as the first argument, make a test's program try whether it can have a network of its own, and in its environment, say that it has.
+// apartWord, as the first argument, makes a test's program try whether it can have a network of its own; apartMark, in its environment, says that it has.
 const (
 	apartWord = "cachetest-apart"
 	apartMark = "KERNWAVE_TEST_NETWORK"
@@ -40,7 +41,7 @@ func MainApart(tests interface{ Run() int }, gateway func(args []string) error) 
 		noCut = ""
 	default:
 		if out, err := apart(apartWord).CombinedOutput(); err != nil {
-			noCut = strings.TrimSpace(string(out) + " " + err.Error())
+			noCut = cmp.Or(strings.TrimSpace(string(out)), err.Error())
 			break
 		}
 		cmd := apart(os.Args[1:]...)
@@ -109,7 +110,7 @@ func tool(name, in string, args ...string) error {
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(said.String()))
+		return fmt.Errorf("%s %s: %w %s", name, strings.Join(args, " "), err, strings.TrimSpace(said.String()))
 	}
 	return nil
 }

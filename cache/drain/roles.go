@@ -2,6 +2,7 @@ package drain
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,6 +19,8 @@ type seen struct {
 	follows  string // host:port
 	failover string // master_failover_state
 	unsaved  bool   // what a full synchronisation brought is not in its append-only file yet, so that a restart would bring back what was before
+	offset   int64  // of what it has written to its replicas, or was when it became one
+	has      int64  // a replica: of what it has got
 	priority string // replica-priority: whom Sentinels promote first; 0: never
 	slots    bool   // of a cluster's primary: its own table says that it has slots
 }
@@ -37,6 +40,8 @@ func (k *Keeper) see(ctx context.Context, p *Part, addr string) seen {
 		up: in["loading"] != "1", run: in["run_id"], primary: in["role"] == "master", linked: in["master_link_status"] == "up",
 		follows: in["master_host"] + ":" + in["master_port"], failover: in["master_failover_state"], priority: in["slave_priority"],
 	}
+	s.offset, _ = strconv.ParseInt(in["master_repl_offset"], 10, 64)
+	s.has, _ = strconv.ParseInt(in["slave_repl_offset"], 10, 64)
 	s.unsaved = in["aof_enabled"] == "1" && (in["aof_rewrite_in_progress"] == "1" || in["aof_rewrite_scheduled"] == "1")
 	if p.Mode == "cluster" && s.primary {
 		t, err := k.ask(one, p, addr, "CLUSTER", "NODES")

@@ -176,6 +176,15 @@ func (s *shard) ready(t testing.TB) {
 		return primary(s.a) && !primary(s.b) && s.b.Info("master_link_status") == "up" && strings.Contains(s.a.Info("slave0"), "state=online") &&
 			s.b.Info("aof_rewrite_in_progress") == "0" && s.b.Info("aof_rewrite_scheduled") == "0"
 	})
+	// After a full synchronisation a primary sends nothing until the replica has spoken, which it does once a second.
+	cachetest.Eventually(t, "the replica gets what is written", func() bool {
+		v, err := s.a.Do("SET", s.tag+"ready", "x")
+		if err != nil || v.Str != "OK" {
+			return false
+		}
+		v, err = s.a.Do("WAIT", "1", "1000")
+		return err == nil && v.Int == 1
+	})
 	if s.group != nil {
 		cachetest.Eventually(t, "the Sentinels would promote the replica", func() bool {
 			for _, one := range s.group.Sentinels {

@@ -78,6 +78,9 @@ func (k *Keeper) swap(ctx context.Context, d *Drain, p *Part) error {
 		return err // await looks whether it was done
 	}
 	k.step("promote")
+	if !k.complete(ctx, p) {
+		return cache.Errorf(cache.CodeGuard, "drain it again", "%s was written to when it was not to be, and %s has not got that", p.Addr, p.To) // await calls the old one back
+	}
 	if err := become(ctx, heir, "NO", "ONE"); err != nil {
 		return fmt.Errorf("%s was restarted: %w", p.To, err) // await calls the old one back
 	}
@@ -142,6 +145,20 @@ func (k *Keeper) offset(ctx context.Context, p *Part, addr, field string) (int, 
 	return off, err
 }
 
+// complete waits a second at most until the heir has what the old primary had when it became a replica. The pause may have ended before, if the
+// gateway was held up for long, or someone else has ended it: then customers have written.
+func (k *Keeper) complete(ctx context.Context, p *Part) bool {
+	for end := time.Now().Add(time.Second); ; time.Sleep(10 * time.Millisecond) {
+		old, heir := k.see(ctx, p, p.Addr), k.see(ctx, p, p.To)
+		if old.up && !old.primary && heir.run == p.ToRun && heir.has >= old.offset {
+			return true
+		}
+		if time.Now().After(end) {
+			return false
+		}
+	}
+}
+
 // lift lets customers write to the old primary again where writes were paused, if it still is one, and lets Sentinels promote the heir again. In a cluster nothing was imposed.
 func (k *Keeper) lift(ctx context.Context, d *Drain, p *Part) error {
 	if p.Mode == "cluster" {
@@ -163,10 +180,10 @@ func (k *Keeper) lift(ctx context.Context, d *Drain, p *Part) error {
 }
 
 // settle ends a hand-over that stopped where both are replicas of each other. The heir takes over if it is the process that
-// had everything; if it was restarted before it was promoted, the old primary is called back.
+// was looked at, and has everything; else, as when it was restarted before it was promoted, the old primary is called back.
 func (k *Keeper) settle(ctx context.Context, p *Part, old, heir seen) {
 	addr, run := p.To, p.ToRun
-	if heir.run != p.ToRun {
+	if heir.run != p.ToRun || heir.has < old.offset {
 		addr, run = p.Addr, old.run
 	}
 	c, err := k.process(ctx, p, addr, run)
