@@ -46,6 +46,10 @@ func takeOver(h fleet.HostID, told []fleet.OperationReport, rows []fleet.Operati
 		op, ok := known[x.ID]
 		switch {
 		case ok && op.Phase.Ended():
+			if op.Phase == fleet.PhaseCommitted && x.Phase != fleet.PhaseCommitted {
+				// Its disk was put back to before that, and it has gone back. The row stays, and does not show it: nobody owns this.
+				out.failed[op.Release] = lostFailure{why: fmt.Sprintf("it had committed %s in operation %s, and its journal says %s", op.Release, op.ID, x.Phase)}
+			}
 			continue
 		case ok:
 			if observe(&op, fleet.Report{Host: h, Operation: &x}, now) {

@@ -211,6 +211,9 @@ func TestTakeOver(t *testing.T) {
 	}{
 		{name: "nothing"},
 		{name: "known and over", told: []fleet.OperationReport{said("o", fleet.PhaseCommitted, "")}, rows: []fleet.Operation{row("o", fleet.PhaseCommitted)}},
+		{name: "known as committed, and it went back since", told: []fleet.OperationReport{said("o", fleet.PhaseFellBack, fleet.CauseNotBooted)}, rows: []fleet.Operation{row("o", fleet.PhaseCommitted)}, failed: true},
+		{name: "known as committed, and going back", told: []fleet.OperationReport{said("o", fleet.PhaseReverting, "")}, rows: []fleet.Operation{row("o", fleet.PhaseCommitted)}, failed: true},
+		{name: "known as fallen back, and nothing else", told: []fleet.OperationReport{said("o", fleet.PhaseFellBack, fleet.CauseNotBooted)}, rows: []fleet.Operation{row("o", fleet.PhaseFellBack)}},
 		{name: "known, and went on", told: []fleet.OperationReport{said("o", fleet.PhaseTrial, "")}, rows: []fleet.Operation{row("o", fleet.PhasePrepared)}, want: "o trial"},
 		{name: "known, and ended badly", told: []fleet.OperationReport{said("o", fleet.PhaseFellBack, fleet.CauseNotBooted)}, rows: []fleet.Operation{row("o", fleet.PhasePlanned)}, want: "o fell-back"},
 		{name: "known, never begun", rows: []fleet.Operation{row("o", fleet.PhasePlanned)}, want: "o cancelled"},
