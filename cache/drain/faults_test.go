@@ -75,12 +75,15 @@ func (s *shard) play(t testing.TB, rnd *rand.Rand, run int, fault string) (state
 		must(t, cachetest.Heal())
 	}
 	said := g.Hear(90 * time.Second)
+	again := func() {
+		g.Kill()
+		g = cachetest.StartGateway(t, path, s.seeds, "0")
+	}
 	if die > 0 && said == "gone" {
 		if rnd.IntN(2) == 0 {
 			time.Sleep(time.Duration(rnd.IntN(2000)) * time.Millisecond)
 		}
-		g.Kill()
-		g = cachetest.StartGateway(t, path, s.seeds, "0")
+		again()
 	}
 	end := time.Now().Add(2 * time.Minute)
 	for {
@@ -90,8 +93,11 @@ func (s *shard) play(t testing.TB, rnd *rand.Rand, run int, fault string) (state
 			state = Drained
 		case strings.Contains(list, `"state":"unchanged"`), list == `{"rows":[]}`: // killed before anything was written down
 			state = Unchanged
+		case list == "gone" && die > 0: // it came to its step after it had answered
+			again()
 		case time.Now().After(end):
-			t.Fatalf("run %d (%s, step %d): it does not end: %s; a %s, b %s", run, fault, die, list, s.a.Info("role"), s.b.Info("role"))
+			t.Fatalf("run %d (%s, step %d): it does not end: %s; a %s with its link %s, b %s with its link %s", run, fault, die, list,
+				s.a.Info("role"), s.a.Info("master_link_status"), s.b.Info("role"), s.b.Info("master_link_status"))
 		default:
 			time.Sleep(200 * time.Millisecond)
 			continue

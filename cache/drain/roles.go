@@ -120,6 +120,8 @@ func (k *Keeper) await(ctx context.Context, d *Drain, p *Part) error {
 			why = p.To + " does not answer"
 		case old.primary && heir.primary:
 			why = p.Addr + " and " + p.To + " are both primaries"
+		case !old.primary && heir.primary && !old.linked:
+			why = p.To + " is the primary, and " + p.Addr + " is not linked to it yet (it follows " + old.follows + ")"
 		default:
 			why = "the roles of " + p.Addr + " and " + p.To + " are changing"
 		}
