@@ -95,6 +95,7 @@ func startAt(t TB, v Version, face, host string, settings ...string) *Server {
 // boot starts the process and waits until it answers.
 func (s *Server) boot() error {
 	cmd := s.Version.command(s.face, s.args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Kill ends its children, too
 	if err := start(cmd); err != nil {
 		return err
 	}
@@ -130,7 +131,7 @@ func (s *Server) Restart() {
 	}
 }
 
-// Kill ends the process by SIGKILL and waits for its end. It may be called again.
+// Kill ends the process, and what it has forked to save its data, by SIGKILL, and waits for their end. It may be called again.
 func (s *Server) Kill() {
 	s.mu.Lock()
 	cmd, dead := s.cmd, s.dead
@@ -139,9 +140,18 @@ func (s *Server) Kill() {
 	if cmd == nil {
 		return
 	}
-	_ = cmd.Process.Signal(syscall.SIGCONT)
-	_ = cmd.Process.Kill()
+	select {
+	case <-dead: // its number may be another's by now
+		return
+	default:
+	}
+	group := -cmd.Process.Pid
+	_ = syscall.Kill(group, syscall.SIGCONT)
+	_ = syscall.Kill(group, syscall.SIGKILL)
 	<-dead
+	for end := time.Now().Add(time.Second); syscall.Kill(group, 0) == nil && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // hangUp closes the connection of the server's own.
