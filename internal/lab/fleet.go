@@ -66,6 +66,7 @@ type Fleet struct {
 	repo  *repo
 	slots chan struct{} // one per boot in progress
 	down  sync.Once
+	stop  context.CancelFunc // of what watches the hosts
 }
 
 var validName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
@@ -101,7 +102,7 @@ func newFleet(ctx context.Context, im *Images, cfg FleetConfig, specs []HostSpec
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	f := &Fleet{im: im, cfg: cfg, hosts: map[string]*host{}, steps: im.steps, slots: make(chan struct{}, cfg.MaxParallelBoots)}
+	f := &Fleet{im: im, cfg: cfg, hosts: map[string]*host{}, steps: im.steps, slots: make(chan struct{}, cfg.MaxParallelBoots), stop: func() {}}
 	f.cfg.Dir = dir
 	if cfg.Progress != nil {
 		f.steps = &steps{to: cfg.Progress}
@@ -118,6 +119,9 @@ func newFleet(ctx context.Context, im *Images, cfg FleetConfig, specs []HostSpec
 			return nil, errors.Join(err, f.Down())
 		}
 	}
+	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
+	f.stop = stop
+	go f.watchFirmware(watch, firmwareEvery, firmwareCPU)
 	return f, nil
 }
 
@@ -186,6 +190,7 @@ func (f *Fleet) Down() error {
 	}
 	var errs []error
 	f.down.Do(func() {
+		f.stop()
 		for _, h := range f.hosts {
 			_, err := h.powerOff()
 			errs = append(errs, err, h.closeDisk())

@@ -179,7 +179,10 @@ func (f *Fleet) CPU(name string) time.Duration {
 	if err != nil || h.attached || !h.powered() {
 		return 0
 	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", h.vm.cmd.Process.Pid))
+	h.mu.Lock()
+	pid := h.vm.cmd.Process.Pid
+	h.mu.Unlock()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
 	}

@@ -1,0 +1,82 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/kernwave/kernwave/fleet"
+)
+
+// OVMF of Debian 12, emulated on a machine that has much else to do, now and then computes for ever after a restart and never comes
+// to a boot loader. The lab then does what a person in a data center would do, and says so.
+const (
+	firmwareEvery  = 5 * time.Second
+	firmwareCPU    = time.Minute // of processor time in the firmware, without a word on the console; one that works needs five seconds
+	firmwareResets = 3           // of one host; whatever stands still more often is to be looked into
+)
+
+// watchFirmware looks every so often at the hosts on UEFI, and resets those whose firmware has computed for longer than most without a word, until ctx ends.
+func (f *Fleet) watchFirmware(ctx context.Context, every, most time.Duration) {
+	type since struct {
+		size int64
+		cpu  time.Duration
+	}
+	last, resets := map[string]since{}, map[string]int{}
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		for name, h := range f.hosts {
+			if h.spec.Loader == GRUBOnBIOS || resets[name] == firmwareResets {
+				continue
+			}
+			now := since{cpu: f.CPU(name)}
+			if st, err := os.Stat(h.serial()); err == nil {
+				now.size = st.Size()
+			}
+			l, ok := last[name]
+			if !ok || now.size != l.size || now.cpu < l.cpu || !inFirmware(ctx, h.dir) {
+				last[name] = now
+				continue
+			}
+			if now.cpu-l.cpu < most {
+				continue
+			}
+			resets[name]++
+			delete(last, name)
+			_ = f.steps.run(name, "reset, its firmware stands still", func() (string, error) {
+				at := whereabouts(h.dir)
+				if _, err := qmp(ctx, h.dir, "system_reset", nil); err != nil {
+					return "", &fleet.Error{Op: "reset", Host: fleet.HostID(name), Err: err}
+				}
+				return fmt.Sprintf("it computed for %.0f s and wrote nothing; %s", (now.cpu - l.cpu).Seconds(), at), nil
+			})
+		}
+	}
+}
+
+var place = regexp.MustCompile(`[RE]IP=([0-9a-f]+) [^\n]*CPL=([0-3])`)
+
+// inFirmware says whether the machine in dir is where neither a kernel nor a program ever is, but for a moment while it starts: in the lower 4 GiB, with all rights.
+func inFirmware(ctx context.Context, dir string) bool {
+	raw, err := qmp(ctx, dir, "human-monitor-command", map[string]string{"command-line": "info registers"})
+	var text string
+	if err == nil {
+		err = json.Unmarshal(raw, &text)
+	}
+	m := place.FindStringSubmatch(text)
+	if err != nil || m == nil || m[2] != "0" {
+		return false
+	}
+	ip, err := strconv.ParseUint(m[1], 16, 64)
+	return err == nil && ip < 1<<32
+}
