@@ -26,6 +26,7 @@ func Commands(k *Keeper) []*cache.Command {
 			Name: "CACHE.DRAIN", Summary: "move all primaries off a host before it reboots", Class: cache.Disruptive, Plans: true,
 			Help: "Each primary is handed over to a replica on another host that has everything, in a cluster by CLUSTER FAILOVER, elsewhere by REPLICAOF with writes paused. " +
 				"Writes wait for as long as that takes; none that was acknowledged is lost, unless under Sentinel the gateway is killed between the two roles, stays away, and the replica restarts with less in the very second in which a Sentinel promotes it. Restarted before, it is not promoted; then, and of a plain pair, nobody takes writes until a gateway is back. It ends as drained or unchanged, also when the gateway is killed; may_reboot says whether the host may reboot.\n" +
+				"Under Sentinel the replica with the lowest replica-priority takes over. Others have 0 meanwhile, which the Sentinels must have heard before writes wait: that takes 10 s at most.\n" +
 				"Of a plain pair and under Sentinel the roles are saved with CONFIG REWRITE, which writes down all settings that were changed at run time.\n" +
 				"Call it with DRYRUN: it says what would move where, and the id of an approval. Another person says CACHE.APPROVE id; then call it again with the same words and APPROVAL id.",
 			Args: cache.PlanArgs(

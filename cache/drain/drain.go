@@ -58,8 +58,10 @@ type Part struct {
 	Begun time.Time `json:"begun,omitzero"` // of the hand-over
 	// Priority is the heir's replica-priority while its file may say 0 instead; under Sentinel only.
 	Priority string `json:"priority,omitempty"`
-	// others are the shard's other replicas, which must follow the new primary.
+	// Others are the shard's other replicas, which must follow the new primary.
 	Others []string `json:"others,omitempty"`
+	// Aside is the replica-priority of those that stand aside while Sentinels must promote nobody but the heir.
+	Aside map[string]string `json:"aside,omitempty"`
 }
 
 // Drain is one host being drained.
@@ -216,7 +218,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		k.mu.Lock()
 		var open []*Drain
 		for id, d := range k.drains {
-			if d.State == Draining && !k.busy[id] {
+			if (d.State == Draining || d.owes()) && !k.busy[id] {
 				k.busy[id] = true
 				open = append(open, d)
 			}
@@ -239,6 +241,7 @@ func (k *Keeper) reconcile(ctx context.Context, d *Drain) {
 	for i := range d.Parts {
 		p := &d.Parts[i]
 		if p.State != Moving {
+			_ = k.comeBack(ctx, d, p) // tried again in a second
 			continue
 		}
 		one, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -251,7 +254,9 @@ func (k *Keeper) reconcile(ctx context.Context, d *Drain) {
 			return
 		}
 	}
-	_ = k.end(d, "gateway", "")
+	if d.State == Draining {
+		_ = k.end(d, "gateway", "")
+	}
 }
 
 // end writes down how a drain ended.

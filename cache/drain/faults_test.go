@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -29,7 +30,7 @@ var kinds = []string{
 }
 
 // steps are how many a hand-over has between which the gateway may be killed.
-var steps = map[string]int{"cluster": 4, "sentinel": 9, "standalone": 8}
+var steps = map[string]int{"cluster": 4, "sentinel": 9, "sentinel of three": 10, "standalone": 8}
 
 // play drains a with a fault, heals it, and looks how it ended.
 func (s *shard) play(t testing.TB, rnd *rand.Rand, run int, fault string) (state string) {
@@ -63,6 +64,10 @@ func (s *shard) play(t testing.TB, rnd *rand.Rand, run int, fault string) (state
 		s.b.Kill()
 		time.Sleep(hurt)
 		s.b.Restart()
+	case strings.Contains(fault, "other killed"):
+		s.c.Kill()
+		time.Sleep(hurt)
+		s.c.Restart()
 	case strings.Contains(fault, "replication refused"):
 		s.refuse()
 		time.Sleep(hurt)
@@ -104,16 +109,28 @@ func (s *shard) play(t testing.TB, rnd *rand.Rand, run int, fault string) (state
 		}
 		break
 	}
-	now, other := s.a, s.b
+	now, others := s.a, []*cachetest.Server{s.b}
 	if state == Drained {
-		now, other = s.b, s.a
+		now, others[0] = s.b, s.a
 	}
+	if s.c != nil {
+		others = append(others, s.c)
+	}
+	wrong := func() bool { return !primary(now) || slices.ContainsFunc(others, primary) }
 	end = time.Now().Add(20 * time.Second) // a node of a cluster says that it is a primary for a moment after its start
-	for (!primary(now) || primary(other)) && time.Now().Before(end) {
+	for wrong() && time.Now().Before(end) {
 		time.Sleep(20 * time.Millisecond)
 	}
-	if !primary(now) || primary(other) {
+	if wrong() {
 		t.Fatalf("run %d (%s, step %d): it is %s, and a is %s, b is %s; %s", run, fault, die, state, s.a.Info("role"), s.b.Info("role"), said)
+	}
+	if s.c != nil {
+		for x, priority := range s.priorities() {
+			cachetest.Eventually(t, fmt.Sprintf("run %d (%s, step %d): %s has its replica-priority again", run, fault, die, x.Addr()), func() bool {
+				v, err := x.Do("CONFIG", "GET", "replica-priority")
+				return err == nil && len(v.Items) == 2 && v.Items[1].Str == priority
+			})
+		}
 	}
 	time.Sleep(300 * time.Millisecond) // and it stays so, with customers writing
 	acked, lost, by := w.end(now)
@@ -127,6 +144,10 @@ func faults(t *testing.T, mode string, n int, v cachetest.Version) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d, %s", seed, v.Name)
 	rnd := rand.New(rand.NewPCG(seed, 0))
+	kinds := kinds
+	if mode == "sentinel of three" {
+		kinds = append(kinds[:len(kinds):len(kinds)], "other killed", "gateway killed and other killed")
+	}
 	wanted, err := regexp.Compile(*only)
 	must(t, err)
 	play, lost := []string{}, []string{}
@@ -172,10 +193,12 @@ func TestFaults(t *testing.T) {
 	few := min(20, max(1, *runs/2))
 	if *sentinelRuns > 0 {
 		t.Run("sentinel", func(t *testing.T) { faults(t, "sentinel", *sentinelRuns, v) })
+		t.Run("sentinel of three", func(t *testing.T) { faults(t, "sentinel of three", *sentinelRuns, v) })
 		return
 	}
 	t.Run("cluster", func(t *testing.T) { faults(t, "cluster", *runs, v) })
 	t.Run("sentinel", func(t *testing.T) { faults(t, "sentinel", few, v) })
+	t.Run("sentinel of three", func(t *testing.T) { faults(t, "sentinel of three", few, v) })
 	t.Run("plain pair", func(t *testing.T) { faults(t, "standalone", few, v) })
 }
 

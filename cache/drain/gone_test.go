@@ -19,28 +19,39 @@ func TestGatewayGone(t *testing.T) {
 	v := all[len(all)-1]
 	for _, tc := range []struct {
 		name     string
+		replicas int
 		restarts bool
 		ends     string
-	}{{"the replica lives on", false, Drained}, {"the replica restarts with less", true, Unchanged}} {
+	}{
+		{"the replica lives on", 1, false, Drained},
+		{"the replica restarts with less", 1, true, Unchanged},
+		{"one of two lives on", 2, false, Drained},
+		{"one of two restarts with less", 2, true, Unchanged},
+	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			g := cachetest.StartSentinel(t, v, "orders", 1, append([]string{"--replica-priority", "70"}, keeping...)...)
+			g := cachetest.StartSentinel(t, v, "orders", tc.replicas, append([]string{"--replica-priority", "70"}, keeping...)...)
+			g.Replicas[0].Must("CONFIG", "SET", "replica-priority", "60") // of two it takes over
+			g.Replicas[0].Must("CONFIG", "REWRITE")
 			for _, s := range g.Sentinels { // they would take half a minute to act
 				s.Must("SENTINEL", "SET", "orders", "down-after-milliseconds", "2000")
 				s.Must("SENTINEL", "DEBUG", "INFO-PERIOD", "500")
 			}
 			s := shard{mode: "sentinel", a: g.Primary, b: g.Replicas[0], seeds: cachetest.Addrs(g.Sentinels...)}
 			s.ready(t)
+			if tc.replicas == 2 {
+				s.c = g.Replicas[1]
+			}
 			w := s.write(0)
 			defer w.stop()
 			path := filepath.Join(t.TempDir(), "j")
 			first := cachetest.StartGateway(t, path, s.seeds, "promote")
 			defer first.Kill()
 			s.b.Must("CONFIG", "SET", "replica-priority", "0")
-			if said := first.Ask("ada CACHE.DRAIN "+s.a.Addr()+" DRYRUN", cachetest.Patience); !strings.Contains(said, "never to be promoted") {
+			if said := first.Ask("ada CACHE.DRAIN "+s.a.Addr()+" DRYRUN", cachetest.Patience); tc.replicas == 1 && !strings.Contains(said, "never to be promoted") {
 				t.Errorf("a replica that Sentinels must not promote: %s", said)
 			}
-			s.b.Must("CONFIG", "SET", "replica-priority", "70")
+			s.b.Must("CONFIG", "SET", "replica-priority", "60")
 			if said := first.Ask(approved(t, first, s.a.Addr()), cachetest.Patience); said != "gone" {
 				t.Fatalf("the gateway does not die: %s", said)
 			}
@@ -78,11 +89,12 @@ func TestGatewayGone(t *testing.T) {
 			if lost > 0 || by["a"] == 0 {
 				t.Errorf("of %d acknowledged writes %d are lost: %v", acked, lost, by)
 			}
-			for _, x := range []*cachetest.Server{s.a, s.b} {
+			for i, x := range append([]*cachetest.Server{g.Primary}, g.Replicas...) {
+				want := []string{"70", "60", "70"}[i]
 				x.Kill()
 				x.Restart()
-				if got := x.Must("CONFIG", "GET", "replica-priority").Items[1].Str; got != "70" {
-					t.Errorf("%s has replica-priority %s after a restart, want 70 as before", x.Addr(), got)
+				if got := x.Must("CONFIG", "GET", "replica-priority").Items[1].Str; got != want {
+					t.Errorf("%s has replica-priority %s after a restart, want %s as before", x.Addr(), got, want)
 				}
 			}
 		})

@@ -48,7 +48,7 @@ func (k *Keeper) plan(ctx context.Context, what string, cold bool, by string) (*
 				return nil, cache.Errorf(cache.CodeGuard, "mend or add a replica on another host; or accept that its keys are gone, with COLD", "%s cannot be drained: %s", n.Addr, why)
 			}
 			if n.Mode != "cluster" && to != nil && k.Leased != nil { // roles are saved with CONFIG REWRITE
-				for _, addr := range []string{n.Addr, to.Addr} {
+				for _, addr := range append([]string{n.Addr, to.Addr}, p.Others...) {
 					if id := k.Leased(n.Cluster, addr); id != "" {
 						return nil, cache.Errorf(cache.CodeGuard, "CACHE.CONFIG TEMP REVERT "+id+", and drain it again", "a setting of %s is changed for a while, and saving its role would make that last", addr)
 					}
@@ -75,6 +75,7 @@ func (k *Keeper) plan(ctx context.Context, what string, cold bool, by string) (*
 // there is none, and why.
 func (k *Keeper) heir(ctx context.Context, v *upstream.View, n *upstream.Node, on func(*upstream.Node) bool) (*upstream.Node, string) {
 	var best *upstream.Node
+	first := 0 // best's priority
 	why := "it has no replica"
 	limit := maxmemory(ctx, n)
 	for _, r := range v.Nodes {
@@ -102,8 +103,14 @@ func (k *Keeper) heir(ctx context.Context, v *upstream.View, n *upstream.Node, o
 			why = "its replica " + r.Addr + " is never to be promoted (replica-priority 0)"
 		case is.unsaved:
 			why = "its replica " + r.Addr + " has not written its data to its append-only file yet, and would come back with less if it died: wait until it has"
-		case best == nil || r.LagBytes < best.LagBytes:
-			best = r
+		default:
+			mine := 0
+			if n.Mode == "sentinel" { // whom Sentinels would promote
+				mine, _ = strconv.Atoi(is.priority)
+			}
+			if best == nil || mine < first || mine == first && r.LagBytes < best.LagBytes {
+				best, first = r, mine
+			}
 		}
 	}
 	return best, why
@@ -172,8 +179,8 @@ func (d *Drain) value() cache.Value {
 	for _, p := range d.Parts {
 		saved = saved && (p.Saved || p.State != Moved)
 		r := cache.Dict("cluster", cache.String(p.Cluster), "node", cache.String(p.Addr), "mode", cache.String(p.Mode), "state", cache.String(p.State), "to", cache.String(p.To))
-		if p.Why != "" {
-			r.Add("why", cache.String(p.Why))
+		if why := strings.TrimPrefix(p.Why+"; "+p.owed(), "; "); why != "" {
+			r.Add("why", cache.String(strings.TrimSuffix(why, "; ")))
 		}
 		parts.Items = append(parts.Items, r)
 	}

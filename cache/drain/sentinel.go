@@ -3,7 +3,6 @@ package drain
 import (
 	"context"
 	"errors"
-	"net"
 	"slices"
 	"strings"
 
@@ -11,10 +10,10 @@ import (
 	"github.com/kernwave/kernwave/cache/upstream"
 )
 
-// unelectable makes Sentinels pass a replica over as soon as it is restarted: its file says replica-priority 0, while the process itself has what it had, so
-// that they may promote that one. When it becomes the primary, by whomever, its file says again what the process has; lift writes that down otherwise.
-func unelectable(ctx context.Context, c *upstream.Conn, priority string) error {
-	return together(ctx, c, []string{"CONFIG", "SET", "replica-priority", "0"}, []string{"CONFIG", "REWRITE"}, []string{"CONFIG", "SET", "replica-priority", priority})
+// elect makes Sentinels promote this process before any other, and pass it over as soon as it is restarted: it has the first replica-priority, and its
+// file says 0. When it becomes the primary, by whomever, its file says what the process has; lift puts back what it was.
+func elect(ctx context.Context, c *upstream.Conn) error {
+	return together(ctx, c, []string{"CONFIG", "SET", "replica-priority", "0"}, []string{"CONFIG", "REWRITE"}, []string{"CONFIG", "SET", "replica-priority", "1"})
 }
 
 // agreed says whether every Sentinel that answers calls the heir the primary, and tells one to fail over where none is at it.
@@ -59,14 +58,12 @@ func (k *Keeper) quorum(ctx context.Context, p *Part) (group string, one *upstre
 			return "", nil, cache.Errorf(cache.CodeGuard, "wait until it is over", "Sentinel %s says of %s: %s", w.from.Addr, group, w.flags)
 		}
 		// What it has heard last, up to 10 s ago; of a primary it would not hear it, and so never agree.
-		rs, err := w.from.Do(ctx, "SENTINEL", "REPLICAS", group)
+		heard, err := priorities(ctx, w.from, group)
 		if err != nil {
 			return "", nil, err
 		}
-		for _, r := range rs.Items {
-			if net.JoinHostPort(r.Get("ip").Str, r.Get("port").Str) == p.To && r.Get("slave-priority").Str == "0" {
-				return "", nil, cache.Errorf(cache.CodeGuard, "drain it again in 10 s, when it has looked again", "Sentinel %s would not promote %s: it has heard of replica-priority 0", w.from.Addr, p.To)
-			}
+		if heard[p.To] == "0" {
+			return "", nil, cache.Errorf(cache.CodeGuard, "drain it again in 10 s, when it has looked again", "Sentinel %s would not promote %s: it has heard of replica-priority 0", w.from.Addr, p.To)
 		}
 	}
 	one = words[0].from

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +20,7 @@ import (
 type shard struct {
 	mode    string
 	a, b    *cachetest.Server // the primary to be drained, and its replica
+	c       *cachetest.Server // nil: there is no second one
 	seeds   string
 	tag     string // of keys that are in the shard
 	cluster *cachetest.Cluster
@@ -46,9 +48,55 @@ func newShard(t testing.TB, mode string, v cachetest.Version) shard {
 	case "sentinel":
 		g := cachetest.StartSentinel(t, v, "orders", 1, keeping...)
 		return shard{mode: mode, a: g.Primary, b: g.Replicas[0], seeds: cachetest.Addrs(g.Sentinels...), group: g}
+	case "sentinel of three":
+		g := cachetest.StartSentinel(t, v, "orders", 2, keeping...)
+		for _, one := range g.Sentinels { // a run would take 10 s more
+			one.Must("SENTINEL", "DEBUG", "INFO-PERIOD", "500")
+		}
+		return shard{mode: mode, a: g.Primary, b: g.Replicas[0], c: g.Replicas[1], seeds: cachetest.Addrs(g.Sentinels...), group: g}
 	}
 	p := cachetest.StartPair(t, v, 1, keeping...)
 	return shard{mode: mode, a: p.Primary, b: p.Replicas[0], seeds: cachetest.Addrs(p.Primary, p.Replicas[0])}
+}
+
+// rotate makes a the primary, and b the replica that is to take over, of three.
+func (s *shard) rotate(t testing.TB) {
+	t.Helper()
+	cachetest.Eventually(t, "one is the primary and the others follow it", func() bool {
+		if primary(s.b) {
+			s.a, s.b = s.b, s.a
+		} else if primary(s.c) {
+			s.a, s.c = s.c, s.a
+		}
+		for _, x := range []*cachetest.Server{s.b, s.c} {
+			if primary(x) || x.Info("master_port") != strconv.Itoa(s.a.Port) || x.Info("master_link_status") != "up" || x.Info("aof_rewrite_in_progress") != "0" || x.Info("aof_rewrite_scheduled") != "0" {
+				return false
+			}
+		}
+		return primary(s.a) && strings.Contains(s.a.Info("slave0"), "state=online") && strings.Contains(s.a.Info("slave1"), "state=online")
+	})
+	for x, priority := range s.priorities() {
+		if v, err := x.Do("CONFIG", "SET", "replica-priority", priority); err != nil || v.Str != "OK" {
+			t.Fatal(v, err)
+		}
+	}
+	cachetest.Eventually(t, "the Sentinels have heard of their priorities", func() bool {
+		for _, one := range s.group.Sentinels {
+			for _, r := range one.Must("SENTINEL", "REPLICAS", s.group.Name).Items {
+				for x, priority := range s.priorities() {
+					if r.Get("port").Str == strconv.Itoa(x.Port) && r.Get("slave-priority").Str != priority {
+						return false
+					}
+				}
+			}
+		}
+		return true
+	})
+}
+
+// priorities are those of three.
+func (s *shard) priorities() map[*cachetest.Server]string {
+	return map[*cachetest.Server]string{s.a: "100", s.b: "90", s.c: "100"}
 }
 
 // writers write to both servers all the time. What a server has acknowledged must be in the primary in the end: neither may
@@ -65,7 +113,10 @@ type writers struct {
 func (s shard) write(run int) *writers {
 	ctx, stop := context.WithCancel(context.Background())
 	w := &writers{acked: map[string]string{}, stop: stop}
-	for name, srv := range map[string]*cachetest.Server{"a": s.a, "b": s.b} {
+	for name, srv := range map[string]*cachetest.Server{"a": s.a, "b": s.b, "c": s.c} {
+		if srv == nil {
+			continue
+		}
 		w.wg.Go(func() {
 			for n := 0; ctx.Err() == nil; {
 				c, err := net.DialTimeout("tcp", srv.Addr(), time.Second)
@@ -169,6 +220,10 @@ func primary(s *cachetest.Server) bool {
 // ready waits until one of the two is the primary and the other follows, all of them healthy, and makes a the primary.
 func (s *shard) ready(t testing.TB) {
 	t.Helper()
+	if s.c != nil {
+		s.rotate(t)
+		return
+	}
 	cachetest.Eventually(t, "one is the primary and the other follows it", func() bool {
 		if primary(s.b) {
 			s.a, s.b = s.b, s.a

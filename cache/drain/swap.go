@@ -23,7 +23,7 @@ const (
 // meanwhile from an older snapshot, because the history has the same name; a Sentinel promotes whatever answers at the heir's address. Here writes are
 // paused, and when the heir has everything, the old primary is made a replica, then the heir the primary, on a connection that was opened
 // before and so reaches no other process. In between there is no primary, never two. Should the gateway die there, Sentinels promote the heir only if it is the
-// same process still (unelectable), and a plain pair waits for a gateway (settle). Last, Sentinels are told to fail over, which finds it done
+// same process still (elect), and a plain pair waits for a gateway (settle). Last, Sentinels are told to fail over, which finds it done
 // and makes them call the heir the primary; should nobody tell them, they come to that by themselves, because what they call the primary says that it is a replica.
 func (k *Keeper) swap(ctx context.Context, d *Drain, p *Part) error {
 	var group string
@@ -56,6 +56,9 @@ func (k *Keeper) swap(ctx context.Context, d *Drain, p *Part) error {
 		if err := k.change(d, func() { p.Priority = is.priority }); err != nil {
 			return err
 		}
+		if err := k.standAside(ctx, d, p); err != nil {
+			return errors.Join(err, k.lift(ctx, d, p))
+		}
 	}
 	if err := said(old.Do(ctx, "CLIENT", "PAUSE", fmt.Sprint(pauseFor.Milliseconds()), "WRITE")); err != nil {
 		return err
@@ -66,7 +69,7 @@ func (k *Keeper) swap(ctx context.Context, d *Drain, p *Part) error {
 	}
 	k.step("fail over")
 	if sentinel != nil {
-		err = unelectable(ctx, heir, p.Priority)
+		err = elect(ctx, heir)
 	} else {
 		err = said(heir.Do(ctx, "PING"))
 	}
@@ -165,18 +168,18 @@ func (k *Keeper) lift(ctx context.Context, d *Drain, p *Part) error {
 		return nil
 	}
 	err := k.write(ctx, p, p.Addr, "CLIENT", "UNPAUSE")
-	if err != nil || p.Priority == "" {
+	if err != nil || p.Mode != "sentinel" {
 		return err
 	}
-	c, err := k.dial(ctx, p, p.To)
-	if err != nil {
-		return err
+	if p.Priority != "" {
+		if err := k.keep(ctx, p, p.To, p.Priority); err != nil {
+			return &upstream.Failure{Node: p.To, Err: fmt.Errorf("give it replica-priority %s back: %w", p.Priority, err)}
+		}
+		if err := k.change(d, func() { p.Priority = "" }); err != nil {
+			return err
+		}
 	}
-	defer func() { _ = c.Close() }()
-	if err := together(ctx, c, []string{"CONFIG", "SET", "replica-priority", p.Priority}, []string{"CONFIG", "REWRITE"}); err != nil {
-		return &upstream.Failure{Node: p.To, Err: fmt.Errorf("give it replica-priority %s back: %w", p.Priority, err)}
-	}
-	return k.change(d, func() { p.Priority = "" })
+	return k.comeBack(ctx, d, p)
 }
 
 // settle ends a hand-over that stopped where both are replicas of each other. The heir takes over if it is the process that
