@@ -119,12 +119,7 @@ func (k *Keeper) keep(ctx context.Context, p *Part, addr, priority string) error
 	return together(ctx, c, []string{"CONFIG", "SET", "replica-priority", priority}, []string{"CONFIG", "REWRITE"})
 }
 
-// owes says whether a replica has not got its priority back.
-func (d *Drain) owes() bool {
-	return slices.ContainsFunc(d.Parts, func(p Part) bool { return len(p.Aside) > 0 })
-}
-
-// owed says it for people; empty: none.
+// owed says for people which replicas have not got their priority back; empty: all have.
 func (p *Part) owed() string {
 	if len(p.Aside) == 0 || p.State == Moving {
 		return ""

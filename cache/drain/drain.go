@@ -210,23 +210,33 @@ func (k *Keeper) release(id string) {
 	delete(k.busy, id)
 }
 
-// Run finds out how hand-overs ended that were under way when a gateway was killed or a call gave up, until ctx ends.
+// Run finds out how hand-overs ended that were under way when a gateway was killed or a call gave up, and gives replicas that stood aside
+// and did not answer what they are owed, until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	for {
+		var open, owing []*Drain
 		k.mu.Lock()
-		var open []*Drain
 		for id, d := range k.drains {
-			if (d.State == Draining || d.owes()) && !k.busy[id] {
+			switch {
+			case k.busy[id]:
+			case d.State == Draining:
 				k.busy[id] = true
 				open = append(open, d)
+			case slices.ContainsFunc(d.Parts, func(p Part) bool { return len(p.Aside) > 0 }):
+				owing = append(owing, d) // and it is not busy with that: other drains may begin
 			}
 		}
 		k.mu.Unlock()
 		for _, d := range open {
 			k.reconcile(ctx, d)
 			k.release(d.ID)
+		}
+		for _, d := range owing {
+			for i := range d.Parts {
+				_ = k.comeBack(ctx, d, &d.Parts[i]) // tried again in a second
+			}
 		}
 		select {
 		case <-t.C:
@@ -241,7 +251,6 @@ func (k *Keeper) reconcile(ctx context.Context, d *Drain) {
 	for i := range d.Parts {
 		p := &d.Parts[i]
 		if p.State != Moving {
-			_ = k.comeBack(ctx, d, p) // tried again in a second
 			continue
 		}
 		one, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -254,9 +263,7 @@ func (k *Keeper) reconcile(ctx context.Context, d *Drain) {
 			return
 		}
 	}
-	if d.State == Draining {
-		_ = k.end(d, "gateway", "")
-	}
+	_ = k.end(d, "gateway", "")
 }
 
 // end writes down how a drain ended.
