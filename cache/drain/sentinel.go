@@ -54,6 +54,9 @@ func (k *Keeper) quorum(ctx context.Context, p *Part) (group string, one *upstre
 		if w.err != nil {
 			return "", nil, w.err
 		}
+		if w.primary != p.Addr {
+			return "", nil, cache.Errorf(cache.CodeStale, "look with CACHE.NODES, and drain it again", "Sentinel %s calls %s the primary of %s", w.from.Addr, w.primary, group)
+		}
 		if w.flags != "master" {
 			return "", nil, cache.Errorf(cache.CodeGuard, "wait until it is over", "Sentinel %s says of %s: %s", w.from.Addr, group, w.flags)
 		}

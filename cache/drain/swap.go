@@ -29,9 +29,12 @@ func (k *Keeper) swap(ctx context.Context, d *Drain, p *Part) error {
 	var group string
 	var sentinel *upstream.Node
 	if p.Mode == "sentinel" {
-		var err error
-		if group, sentinel, err = k.quorum(ctx, p); err != nil {
-			return err
+		err := k.standAside(ctx, d, p)
+		if err == nil {
+			group, sentinel, err = k.quorum(ctx, p)
+		}
+		if err != nil {
+			return errors.Join(err, k.lift(ctx, d, p))
 		}
 	}
 	heir, err := k.process(ctx, p, p.To, p.ToRun)
@@ -55,9 +58,6 @@ func (k *Keeper) swap(ctx context.Context, d *Drain, p *Part) error {
 		}
 		if err := k.change(d, func() { p.Priority = is.priority }); err != nil {
 			return err
-		}
-		if err := k.standAside(ctx, d, p); err != nil {
-			return errors.Join(err, k.lift(ctx, d, p))
 		}
 	}
 	if err := said(old.Do(ctx, "CLIENT", "PAUSE", fmt.Sprint(pauseFor.Milliseconds()), "WRITE")); err != nil {
