@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -338,6 +339,26 @@ func TestCancelledWalk(t *testing.T) {
 		t.Errorf("got %v", e)
 	}
 	r.ok("CACHE.BIGKEYS TOP 1 BUDGET 200ms DUTY 1") // nothing holds the machine any more
+}
+
+// TestGentleWalkTakesSmallPages: a walk that need not hurry keeps the server for a moment only at a time, as the server's own
+// count of SCANs shows.
+func TestGentleWalkTakesSmallPages(t *testing.T) {
+	s := cachetest.Start(t, cachetest.Any(t))
+	const keys = 3000
+	s.Fill(func(send func(...string)) {
+		for i := range keys {
+			send("SET", fmt.Sprintf("k:%d", i), "x")
+		}
+	})
+	r := newRig(t, seeds("main", s))
+	if seen := r.ok("CACHE.PREFIX DUTY 0.3 SLACK 100").Get("keys_seen").Int; seen != keys {
+		t.Errorf("saw %d keys", seen)
+	}
+	calls, err := strconv.Atoi(upstream.Fields(s.Info("cmdstat_scan"))["calls"])
+	if err != nil || calls < keys/16 {
+		t.Errorf("%d keys in %d pages (%v)", keys, calls, err)
+	}
 }
 
 // TestMatchIsWhatTheServerDoes compares our filter with the server's own.

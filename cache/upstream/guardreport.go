@@ -13,8 +13,8 @@ type GuardReport struct {
 	Opens    int           // times the breaker opened
 	Why      string        // the last reason for either
 	Duty     float64       // now
-	Base     time.Duration // p94 of the canary's pings before the work
-	Ratio    float64       // worst window: p94 of the pings against Base
+	Base     time.Duration // 94th percentile of the canary's pings before the work
+	Ratio    float64       // worst window: 94th percentile of the pings against Base
 	Throttle time.Duration // time spent waiting
 }
 
@@ -23,13 +23,13 @@ type ErrGuard struct{ Why string }
 
 func (e *ErrGuard) Error() string { return "guard: " + e.Why }
 
-// p94 of durations: the tail that a customer notices, steadier than p99 in a window of a few dozen.
-func p94(d []time.Duration) time.Duration {
+// quantile is a percentile. The 94th is the tail that a customer notices, steadier than p99 in a window of a few dozen.
+func quantile(d []time.Duration, percent int) time.Duration {
 	if len(d) == 0 {
 		return 0
 	}
 	s := slices.Sorted(slices.Values(d))
-	return s[min(len(s)-1, len(s)*94/100)]
+	return s[min(len(s)-1, len(s)*percent/100)]
 }
 
 // Add merges what the guards of several nodes did.

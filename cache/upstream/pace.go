@@ -53,7 +53,7 @@ type Pacer struct {
 	duty     float64
 	base     time.Duration // p94 of the pings before the work
 	pings    []time.Duration
-	pages    int
+	paged    int // pages of this window
 	cutsRow  int
 	report   GuardReport
 	tripped  string // why the breaker opens at the next page; empty: it does not
@@ -62,7 +62,8 @@ type Pacer struct {
 	dead     error
 	lost     time.Duration // that the gateway was kept from running
 
-	debt time.Duration
+	debt  time.Duration // only Page and its like use it
+	pages pages         // and these
 }
 
 // Pace begins to watch n. slack is how many times longer than before a ping may take before the job slows down, zero
@@ -122,8 +123,9 @@ func (n *Node) Pace(ctx context.Context, slack, most float64) (*Pacer, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.base = max(p94(p.pings), 20*time.Microsecond)
+	p.base = max(quantile(p.pings, 94), 20*time.Microsecond)
 	p.report.Base = p.base
+	p.pages.fixed = float64(max(quantile(p.pings, 50), time.Microsecond))
 	p.pings = nil
 	return p, nil
 }
@@ -225,18 +227,36 @@ func (p *Pacer) kill(err error) {
 	}
 }
 
+// Keys is how many keys the next page of a walk is to have.
+func (p *Pacer) Keys() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pages.size(p.duty)
+}
+
+// Walked is [Pacer.Page] after a page of so many keys, asked for as [Pacer.Keys] says: the smaller it was, the less is waited.
+func (p *Pacer) Walked(ctx context.Context, keys int, busy time.Duration) error {
+	p.pages.saw(keys, busy)
+	return p.turn(ctx, busy, func(duty float64) float64 { return p.pages.working(keys, duty) })
+}
+
 // Page says that a page kept the node busy for so long, waits for as long as it must, and returns an error when the job
 // must end here: an [*ErrGuard], or what ctx says.
 func (p *Pacer) Page(ctx context.Context, busy time.Duration) error {
+	return p.turn(ctx, busy, func(duty float64) float64 { return duty })
+}
+
+// turn waits so that the job works for a part of the time only, which follows from the duty.
+func (p *Pacer) turn(ctx context.Context, busy time.Duration, working func(duty float64) float64) error {
 	p.mu.Lock()
-	p.pages++
+	p.paged++
 	if p.dead != nil {
 		defer p.mu.Unlock()
 		return p.dead
 	}
 	if p.tripped != "" {
 		p.open()
-	} else if p.pages >= windowPages && len(p.pings) >= windowPings {
+	} else if p.paged >= windowPages && len(p.pings) >= windowPings {
 		p.decide()
 	}
 	wait := time.Duration(0)
@@ -250,9 +270,9 @@ func (p *Pacer) Page(ctx context.Context, busy time.Duration) error {
 			return err
 		}
 	}
-	duty := p.duty
+	part := working(p.duty)
 	p.mu.Unlock()
-	p.debt += time.Duration(float64(busy) * (1 - duty) / duty)
+	p.debt += time.Duration(float64(busy) * (1 - part) / part)
 	if wait > 0 {
 		p.debt = max(p.debt, wait)
 	}
@@ -274,7 +294,7 @@ func (p *Pacer) Page(ctx context.Context, busy time.Duration) error {
 	defer p.mu.Unlock()
 	p.report.Throttle += slept
 	if wait > 0 { // what was seen while the breaker was open belongs to nobody's window
-		p.pings, p.pages, p.tripped = nil, 0, ""
+		p.pings, p.paged, p.tripped = nil, 0, ""
 	}
 	return p.dead
 }
@@ -289,8 +309,8 @@ func (p *Pacer) open() {
 
 // decide ends a window. The caller holds mu.
 func (p *Pacer) decide() {
-	now := p94(p.pings)
-	p.pings, p.pages = nil, 0
+	now := quantile(p.pings, 94)
+	p.pings, p.paged = nil, 0
 	ratio := float64(now) / float64(p.base)
 	p.report.Ratio = max(p.report.Ratio, ratio)
 	if now <= time.Duration(p.slack*float64(p.base))+noiseFloor {

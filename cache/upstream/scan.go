@@ -16,13 +16,11 @@ import (
 // about one page, the next SCAN is under way on a connection of its own, so a page costs at most one round trip; and many small commands let
 // customers in between, which one big one would not.
 type Scan struct {
-	// Count is SCAN's COUNT. Zero means 50: beyond it one call is felt, below it the overhead of a page counts.
-	Count int
 	// Ask are commands to send for each key, whose name is appended: {"MEMORY", "USAGE"}, {"PTTL"}.
 	Ask [][]string
 	// Tail is appended after the key to the command of the same index; nil: nothing.
 	Tail [][]string
-	// Pacer throttles; nil: nothing does.
+	// Pacer throttles, by the size of pages and by pauses; nil: nothing does.
 	Pacer *Pacer
 	// Page gets the keys of one page and the answers, len(Ask) for each key. Returning false ends the scan.
 	Page func(db int, keys []string, answers []cache.Value) bool
@@ -118,18 +116,17 @@ func mapKeys(m map[int]int64) func(func(int) bool) {
 // database walks over one database. SCAN has a connection of its own, and the questions about a page are sent before the
 // answers about the page before are read: the server does not wait for the gateway, nor the gateway for the server.
 func (s Scan) database(ctx context.Context, n *Node, walk, ask *Conn, db int, got *Scanned) (more bool, err error) {
-	count := s.Count
-	if count == 0 {
-		count = 50
-	}
-	cs := strconv.Itoa(count)
+	count := pageMost
 	cursor, first := "0", true
 	var keys, asked []string // of this page, and of the one whose answers are on their way
 	for first || cursor != "0" || len(keys) > 0 || len(asked) > 0 {
 		began := time.Now()
 		scan := first || cursor != "0"
+		if s.Pacer != nil {
+			count = s.Pacer.Keys()
+		}
 		if scan {
-			walk.Queue("SCAN", cursor, "COUNT", cs)
+			walk.Queue("SCAN", cursor, "COUNT", strconv.Itoa(count))
 			err = walk.Send()
 		}
 		s.queue(ask, keys)
@@ -147,7 +144,7 @@ func (s Scan) database(ctx context.Context, n *Node, walk, ask *Conn, db int, go
 			}
 		}
 		if s.Pacer != nil {
-			if err := s.Pacer.Page(ctx, time.Since(began)); err != nil {
+			if err := s.Pacer.Walked(ctx, count, time.Since(began)); err != nil {
 				return false, &Failure{Node: n.Addr, Err: err}
 			}
 		}
