@@ -21,7 +21,7 @@ var (
 	impactKeys   = flag.Int("impact.keys", 1_000_000, "of BenchmarkImpact")
 	impactServer = flag.String("impact.server", "redis-8.0", "of BenchmarkImpact, if it is on this machine; else the newest Redis")
 	impactFast   = flag.String("impact.fast", "DUTY 1 SLACK 20", "of BenchmarkImpact: how CACHE.PREFIX is called for 4 times redis-cli's speed")
-	impactGentle = flag.String("impact.gentle", "DUTY 0.5 SLACK 20 BUDGET 6", "of BenchmarkImpact: how CACHE.PREFIX is called for twice redis-cli's speed")
+	impactGentle = flag.String("impact.gentle", "DUTY 0.65 SLACK 20 BUDGET 6", "of BenchmarkImpact: how CACHE.PREFIX is called for twice redis-cli's speed")
 )
 
 // aloneFor is a window in which nothing happens.
