@@ -198,7 +198,8 @@ func TestExpireAndUndo(t *testing.T) {
 				t.Fatalf("%s has another value", k)
 			}
 		}
-		slices.Sort(lefts) // all of them are later on a machine that is slow
+		// On a slow machine all of them are later.
+		slices.Sort(lefts)
 		if low, high := lefts[len(lefts)/8], lefts[len(lefts)*7/8]; high-low < 200*time.Second || len(seconds) < 200 { // 300 s apart, by chance hardly 250
 			t.Errorf("not spread: three quarters expire within %s, %d different seconds", high-low, len(seconds))
 		}
