@@ -117,22 +117,21 @@ func (g *Gateway) run(ctx context.Context, call *Call) (v Value, err error) {
 
 // allow checks the role, and that the gateway may write at all.
 func (g *Gateway) allow(cmd *Command, r Request) error {
-	if !r.User.Role.May(cmd.Class) {
-		need := Operator
-		if cmd.Class == Disruptive {
-			need = Admin
-		}
-		if r.User.Name == "" {
-			return Errorf(CodeNoAuth, "AUTH with a user who is "+string(need)+" or more", "Authentication required")
-		}
+	need := Operator
+	if cmd.Class == Disruptive {
+		need = Admin
+	}
+	may := r.User.Role.May(cmd.Class)
+	switch {
+	case !may && r.User.Name == "":
+		return Errorf(CodeNoAuth, "AUTH with a user who is "+string(need)+" or more", "Authentication required")
+	case cmd.Class >= Write && g.Writes == nil:
+		return Errorf(CodeNoPerm, "start it with --clusters FILE that names users and a write credential for the nodes",
+			"this gateway does not write: it has no users and no credential for writes")
+	case !may:
 		return Errorf(CodeNoPerm, "ask someone who is "+string(need)+" to do it, or for that role",
 			"user %s is %s, and %s is a %s command", r.User.Name, orNone(string(r.User.Role)), cmd.Name, cmd.Class)
-	}
-	if cmd.Class >= Write {
-		if g.Writes == nil {
-			return Errorf(CodeNoPerm, "start it with --clusters FILE that names users and a write credential for the nodes",
-				"this gateway does not write: it has no users and no credential for writes")
-		}
+	case cmd.Class >= Write:
 		return g.Writes(cmd)
 	}
 	return nil
