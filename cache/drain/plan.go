@@ -48,7 +48,11 @@ func (k *Keeper) plan(ctx context.Context, what string, cold bool, by string) (*
 				return nil, cache.Errorf(cache.CodeGuard, "mend or add a replica on another host; or accept that its keys are gone, with COLD", "%s cannot be drained: %s", n.Addr, why)
 			}
 			if n.Mode != "cluster" && to != nil && k.Leased != nil { // roles are saved with CONFIG REWRITE
-				for _, addr := range append([]string{n.Addr, to.Addr}, p.Others...) {
+				rewritten := []string{n.Addr, to.Addr}
+				if n.Mode == "sentinel" { // comeBack
+					rewritten = append(rewritten, p.Others...)
+				}
+				for _, addr := range rewritten {
 					if id := k.Leased(n.Cluster, addr); id != "" {
 						return nil, cache.Errorf(cache.CodeGuard, "CACHE.CONFIG TEMP REVERT "+id+", and drain it again", "a setting of %s is changed for a while, and saving its role would make that last", addr)
 					}
@@ -179,8 +183,9 @@ func (d *Drain) value() cache.Value {
 	for _, p := range d.Parts {
 		saved = saved && (p.Saved || p.State != Moved)
 		r := cache.Dict("cluster", cache.String(p.Cluster), "node", cache.String(p.Addr), "mode", cache.String(p.Mode), "state", cache.String(p.State), "to", cache.String(p.To))
-		if why := strings.TrimPrefix(p.Why+"; "+p.owed(), "; "); why != "" {
-			r.Add("why", cache.String(strings.TrimSuffix(why, "; ")))
+		why := slices.DeleteFunc([]string{p.Why, p.owed()}, func(s string) bool { return s == "" })
+		if len(why) > 0 {
+			r.Add("why", cache.String(strings.Join(why, "; ")))
 		}
 		parts.Items = append(parts.Items, r)
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // The controller's figures. They were found on loopback with servers of a million keys: a page of 50 keys with three
-// questions each keeps a server busy for about half a millisecond.
+// questions each takes about half a millisecond, and keeps the server busy for a third of that.
 const (
 	canaryEvery   = 4 * time.Millisecond // between two pings: what a customer would feel, sampled
 	windowPages   = 16                   // pages between two decisions

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"regexp"
@@ -68,11 +67,7 @@ var place = regexp.MustCompile(`[RE]IP=([0-9a-f]+) [^\n]*CPL=([0-3])`)
 
 // inFirmware says whether the machine in dir is where neither a kernel nor a program ever is, but for a moment while it starts: in the lower 4 GiB, with all rights.
 func inFirmware(ctx context.Context, dir string) bool {
-	raw, err := qmp(ctx, dir, "human-monitor-command", map[string]string{"command-line": "info registers"})
-	var text string
-	if err == nil {
-		err = json.Unmarshal(raw, &text)
-	}
+	text, err := registers(ctx, dir)
 	m := place.FindStringSubmatch(text)
 	if err != nil || m == nil || m[2] != "0" {
 		return false

@@ -67,9 +67,17 @@ func runState(ctx context.Context, dir string) (string, error) {
 	return s.Status, err
 }
 
-// registers are the lines of QEMU's "info registers" that tell where a silent machine is: its instruction pointer, and
-// whether it sleeps (HLT=1).
-var registers = regexp.MustCompile(`[RE]IP=[0-9a-f]+|HLT=[01]`)
+// registers is what QEMU says of the processor of the machine in dir.
+func registers(ctx context.Context, dir string) (text string, err error) {
+	raw, err := qmp(ctx, dir, "human-monitor-command", map[string]string{"command-line": "info registers"})
+	if err == nil {
+		err = json.Unmarshal(raw, &text)
+	}
+	return text, err
+}
+
+// whereIs finds among the registers what tells where a silent machine is: its instruction pointer, and whether it sleeps (HLT=1).
+var whereIs = regexp.MustCompile(`[RE]IP=[0-9a-f]+|HLT=[01]`)
 
 // whereabouts says what the machine in dir does, and where it is twice within half a second: a kernel or a firmware that
 // hangs writes nothing. Empty: it cannot be asked.
@@ -84,15 +92,11 @@ func whereabouts(dir string) string {
 		if i > 0 {
 			time.Sleep(500 * time.Millisecond)
 		}
-		raw, err := qmp(ctx, dir, "human-monitor-command", map[string]string{"command-line": "info registers"})
-		var text string
-		if err == nil {
-			err = json.Unmarshal(raw, &text)
-		}
+		text, err := registers(ctx, dir)
 		if err != nil {
 			return state
 		}
-		for _, r := range registers.FindAllString(text, 2) {
+		for _, r := range whereIs.FindAllString(text, 2) {
 			state += " " + r
 		}
 	}
