@@ -19,6 +19,7 @@ func (s *set) hotkeys() *cache.Command {
 	return &cache.Command{
 		Name: "CACHE.HOTKEYS", Summary: "find the keys that are used most", Class: cache.LoadRead,
 		Help: "Asks the primaries, which alone know how customers use the keys. Where a server counts by itself (HOTKEYS START, Redis 8.6) it is asked to for so long; it weighs keys by processor time or network bytes. " +
+			"Its processor time is the clock's time between the begin and the end of a command: where the whole server is kept waiting for some milliseconds, the key that it was at is charged them. Over a longer time they weigh less; BY net does not know them. " +
 			"Elsewhere MONITOR is looked through in bursts: DUTY of each second, on a connection of its own that a second one kills. Its lines are counted and dropped; nothing of the values is kept.\n" +
 			"Counts are scaled from what was seen to the whole time and come with an interval that holds the truth in 95 of 100 cases, as long as the traffic is about as it was: few lines make wide intervals.",
 		Args: []cache.Arg{

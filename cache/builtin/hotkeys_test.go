@@ -84,10 +84,15 @@ func TestHotkeysNative(t *testing.T) {
 		load := s.Traffic(2000, cachetest.NewZipf(100, 1.2), func(rank int) string { return fmt.Sprintf("k:%d", rank) })
 		defer load.Stop()
 		r := newRig(t, seeds("main", s))
-		for _, line := range []string{"CACHE.HOTKEYS FOR 1 TOP 3", "CACHE.HOTKEYS FOR 1 TOP 3 BY net"} {
+		for line, first := range map[string]bool{
+			"CACHE.HOTKEYS FOR 1 TOP 5 BY net": true,
+			// On a busy machine a key may be charged the milliseconds in which the whole server did not run.
+			"CACHE.HOTKEYS FOR 1 TOP 5": false,
+		} {
 			got := r.ok(line)
-			if keys := table(got, "key", "via"); !strings.HasPrefix(keys, "k:0 native\n") || strings.Count(keys, "\n") != 3 {
-				t.Errorf("%s: got\n%s", line, keys)
+			keys := table(got, "key", "via")
+			if !strings.Contains("\n"+keys, "\nk:0 native\n") || first && !strings.HasPrefix(keys, "k:0 ") || strings.Count(keys, " native\n") != 5 {
+				t.Errorf("%s: got\n%s", line, table(got, "key", "via", "value", "share"))
 			}
 			if !got.Get("rows").Items[0].Get("hi").IsNull() {
 				t.Errorf("%s: the server does not say an upper end: %v", line, got)
