@@ -1,7 +1,14 @@
 #!/bin/bash
-# Runs what every change needs. The image of the lab is built while the other tests run.
+# Runs what every change needs. The image of the lab is built while the other tests run. What failed is said once more at the end.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
+if [ -z "${KERNWAVE_TEST_LOG:-}" ]; then
+  KERNWAVE_TEST_LOG=$(mktemp) || exit
+  export KERNWAVE_TEST_LOG
+  trap 'rm -f "$KERNWAVE_TEST_LOG"' EXIT
+  "$0" 2>&1 | tee "$KERNWAVE_TEST_LOG"
+  exit "${PIPESTATUS[0]}"
+fi
 began=$SECONDS
 step() { printf '\n=== %s (after %d s)\n' "$1" $((SECONDS - began)); }
 fail=0
@@ -25,5 +32,6 @@ wait $image || { echo "the lab's image could not be built:"; fail=1; }
 cat /tmp/kernwave-lab-prepare.$$; rm -f /tmp/kernwave-lab-prepare.$$
 step "the lab: scenarios that share one fleet"
 [ $fail = 0 ] && { scripts/test-lab.sh shared || fail=1; }
+[ $fail = 0 ] || { step "what failed"; scripts/what-failed.sh "$KERNWAVE_TEST_LOG"; }
 step "done"
 exit $fail

@@ -121,7 +121,7 @@ func newFleet(ctx context.Context, im *Images, cfg FleetConfig, specs []HostSpec
 	}
 	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
 	f.stop = stop
-	go f.watchFirmware(watch, firmwareEvery, firmwareCPU)
+	go f.watchFirmware(watch, firmwareEvery, firmwareCPU, firmwareWait)
 	return f, nil
 }
 

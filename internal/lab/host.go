@@ -27,6 +27,7 @@ type host struct {
 	spec    HostSpec
 	dir     string
 	forward map[int]string
+	args    []string // of QEMU, in tests; nil: qemuArgs
 
 	line sync.Mutex // to the guest agent
 
@@ -58,15 +59,42 @@ func (h *host) powerOn(accel string) error {
 	if h.vm != nil && h.vm.running() {
 		return errors.New("its power is on already")
 	}
+	return h.start(accel)
+}
+
+// start is for a caller that holds mu.
+func (h *host) start(accel string) error {
 	log, err := os.OpenFile(filepath.Join(h.dir, "qemu.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(tool("qemu-system-x86_64"), qemuArgs(h.spec, accel, h.forward)...)
+	args := h.args
+	if args == nil {
+		args = qemuArgs(h.spec, accel, h.forward)
+	}
+	cmd := exec.Command(tool("qemu-system-x86_64"), args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = h.dir, log, log
 	h.vm, err = spawn(cmd)
 	return err
+}
+
+// restart ends the QEMU of a host and starts it anew, unless vm is no longer the one that runs. Its disk keeps what it had.
+func (h *host) restart(accel string, vm *process) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.vm != vm || vm == nil || !vm.running() {
+		return errors.New("somebody else has cut its power")
+	}
+	vm.kill()
+	return h.start(accel)
+}
+
+// machine is the process that is or was the host's, nil before the first.
+func (h *host) machine() *process {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.vm
 }
 
 // powerOff says, for a host whose disk has a volatile cache, what was lost with it.
@@ -166,7 +194,7 @@ func (f *Fleet) Reboot(ctx context.Context, name string) (Boot, error) {
 		return Boot{}, err
 	}
 	n := len(h.boots())
-	if _, err := f.Exec(ctx, name, "systemctl --no-block reboot"); err != nil && !errors.Is(err, ErrRebooted) {
+	if _, err := f.Output(ctx, name, "systemctl --no-block reboot"); err != nil && !errors.Is(err, ErrRebooted) {
 		return Boot{}, err
 	}
 	return f.WaitBoot(ctx, name, n+1)
@@ -179,10 +207,7 @@ func (f *Fleet) CPU(name string) time.Duration {
 	if err != nil || h.attached || !h.powered() {
 		return 0
 	}
-	h.mu.Lock()
-	pid := h.vm.cmd.Process.Pid
-	h.mu.Unlock()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", h.machine().cmd.Process.Pid))
 	if err != nil {
 		return 0
 	}
