@@ -22,7 +22,7 @@ const (
 	firmwareCycles = 3                // of one host; whatever stands still more often is to be looked into
 )
 
-// watchFirmware looks every so often at the hosts on UEFI, and power-cycles those whose firmware has computed for longer than most or
+// watchFirmware looks every so often at the hosts, and power-cycles those whose firmware has computed for longer than most or
 // been there for longer than wait without a word, until ctx ends.
 func (f *Fleet) watchFirmware(ctx context.Context, every, most, wait time.Duration) {
 	type since struct {
@@ -30,7 +30,7 @@ func (f *Fleet) watchFirmware(ctx context.Context, every, most, wait time.Durati
 		cpu  time.Duration
 		at   time.Time
 	}
-	last, cycles := map[string]since{}, map[string]int{}
+	last := map[string]since{}
 	t := time.NewTicker(every)
 	defer t.Stop()
 	for {
@@ -40,7 +40,7 @@ func (f *Fleet) watchFirmware(ctx context.Context, every, most, wait time.Durati
 			return
 		}
 		for name, h := range f.hosts {
-			if h.spec.Loader == GRUBOnBIOS || cycles[name] == firmwareCycles {
+			if h.cycles.Load() == firmwareCycles {
 				continue
 			}
 			now := since{cpu: f.CPU(name), at: time.Now()}
@@ -61,7 +61,7 @@ func (f *Fleet) watchFirmware(ctx context.Context, every, most, wait time.Durati
 				last[name] = now
 				continue
 			}
-			cycles[name]++
+			h.cycles.Add(1)
 			delete(last, name)
 			_ = f.steps.run(name, "power cycle, its firmware stands still", func() (string, error) {
 				if err := h.restart(f.im.accel, vm); err != nil {
@@ -71,6 +71,15 @@ func (f *Fleet) watchFirmware(ctx context.Context, every, most, wait time.Durati
 			})
 		}
 	}
+}
+
+// PowerCycles is how often the lab itself has power-cycled a host because its firmware stood still: whatever came back then did not come back unaided.
+func (f *Fleet) PowerCycles(name string) int {
+	h, err := f.host(name)
+	if err != nil {
+		return 0
+	}
+	return int(h.cycles.Load())
 }
 
 var place = regexp.MustCompile(`[RE]IP=([0-9a-f]+) [^\n]*CPL=([0-3])`)

@@ -34,7 +34,7 @@ func TestFirmwareThatStandsStill(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "rom"), rom, 0o644); err != nil {
 				t.Fatal(err)
 			}
-			h := &host{spec: HostSpec{Name: "h", Loader: SystemdBoot}, dir: dir, args: append(tc.args, "-accel", "tcg", "-M", "q35", "-m", "64", "-nodefaults", "-no-user-config",
+			h := &host{spec: HostSpec{Name: "h"}, dir: dir, args: append(tc.args, "-accel", "tcg", "-M", "q35", "-m", "64", "-nodefaults", "-no-user-config",
 				"-display", "none", "-bios", "rom", "-qmp", "unix:qmp.sock,server=on,wait=off")}
 			if err := h.powerOn(""); err != nil {
 				t.Fatal(err)
@@ -68,6 +68,9 @@ func TestFirmwareThatStandsStill(t *testing.T) {
 			<-done
 			if len(events) > 0 {
 				t.Errorf("and once more: %s", <-events)
+			}
+			if n := f.PowerCycles("h"); n != tc.cycles {
+				t.Errorf("%d power cycles are counted, want %d", n, tc.cycles)
 			}
 			if same := h.machine() == first; same != (tc.cycles == 0) {
 				t.Errorf("the same process as in the beginning: %v", same)

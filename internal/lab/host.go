@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kernwave/kernwave/fleet"
@@ -32,6 +33,7 @@ type host struct {
 	line sync.Mutex // to the guest agent
 
 	attached bool // another process runs it
+	cycles   atomic.Int32
 
 	mu    sync.Mutex
 	vm    *process

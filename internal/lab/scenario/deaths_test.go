@@ -82,6 +82,7 @@ func (d death) try(b *bench, k lab.Kernel) {
 		b.t.Fatal(err)
 	}
 	was, _ := b.release(d.host)
+	cycles := b.Fleet.PowerCycles(d.host)
 	boots, drained, began := len(b.Fleet.Boots(d.host)), len(b.outages(d.host)), consoleSize(b, d.host)
 	args := []string{"--selector", "id=" + d.host}
 	if d.deadline > 0 {
@@ -94,6 +95,9 @@ func (d death) try(b *bench, k lab.Kernel) {
 		})
 	}
 	op := b.untilEnded(id, d.host)
+	if n := b.Fleet.PowerCycles(d.host) - cycles; n > 0 {
+		b.t.Errorf("%s did not come back unaided: its firmware stood still and the lab power-cycled it %d times", d.host, n)
+	}
 	if d.end != "" && op.Phase != d.end || !slices.Contains([]fleet.Phase{fleet.PhaseRefused, fleet.PhaseReverted, fleet.PhaseFellBack}, op.Phase) {
 		b.t.Errorf("%s: ended %s, want %s", d.host, op.Phase, d.end)
 	}
