@@ -76,8 +76,8 @@ func registers(ctx context.Context, dir string) (text string, err error) {
 	return text, err
 }
 
-// whereIs finds among the registers what tells where a silent machine is: its instruction pointer, and whether it sleeps (HLT=1).
-var whereIs = regexp.MustCompile(`[RE]IP=[0-9a-f]+|HLT=[01]`)
+// whereIs finds among the registers what tells where a silent machine is: its stack (one that ran over is why firmware dies), its instruction, and whether it sleeps (HLT=1).
+var whereIs = regexp.MustCompile(`[RE][SI]P=[0-9a-f]+|HLT=[01]`)
 
 // whereabouts says what the machine in dir does, and where it is twice within half a second: a kernel or a firmware that
 // hangs writes nothing. Empty: it cannot be asked.
@@ -96,7 +96,7 @@ func whereabouts(dir string) string {
 		if err != nil {
 			return state
 		}
-		for _, r := range whereIs.FindAllString(text, 2) {
+		for _, r := range whereIs.FindAllString(text, 3) {
 			state += " " + r
 		}
 	}

@@ -27,7 +27,7 @@ func TestWhereabouts(t *testing.T) {
 	for began := time.Now(); at == "" && p.running() && time.Since(began) < time.Minute; time.Sleep(50 * time.Millisecond) {
 		at = whereabouts(dir)
 	}
-	if want := regexp.MustCompile(`^prelaunch( [RE]IP=0*fff0 HLT=0){2}$`); !want.MatchString(at) {
+	if want := regexp.MustCompile(`^prelaunch( [RE]SP=0+ [RE]IP=0*fff0 HLT=0){2}$`); !want.MatchString(at) {
 		t.Errorf("whereabouts: %q, want %s", at, want)
 	}
 	p.kill()
