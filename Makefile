@@ -46,7 +46,7 @@ bench-sim: build ## the simulator's long figures: 20,000 random fleets, 5,000 ho
 bench-judge: ## what judges say of rollouts with a known truth, ours and its rivals: two hours; goes on where it was
 	scripts/bench-judge.sh
 
-bench-cache: ## the cache gateway's long proofs: 10⁹ bytes at its door, 100,000 cancelled calls, 1,000 temporary changes under faults, 1,000,000 keys unlinked and undone, 140 hosts drained under faults
+bench-cache: ## the cache gateway's long proofs: 10⁹ bytes at its door, 100,000 cancelled calls, 1,000 temporary changes under faults, 1,000,000 keys unlinked and undone, 400 nodes drained under faults
 	scripts/bench-cache.sh
 
 bench-kill: ## kill -9 of agents and control planes at every point of every story: a quarter of an hour

@@ -30,7 +30,7 @@ for p in $part; do
       run ./cache/upstream -run TestStallOpensTheBreaker -upstream.stalls 100 -upstream.stall 50ms
       ;;
     bulk) run ./cache/bulk -run 'TestKilledAndResumed|TestRateIsHeld|TestCustomersWriteMeanwhile' -bulk.keys 1000000 ;;
-    drain) # 100 runs in a cluster, 20 under Sentinel and 20 of a plain pair; as many with packets lost only; 40 more under Sentinel
+    drain) # 100 runs in a cluster, 20 each under Sentinel, with two replicas, and of a plain pair; as many with packets lost only; 80 more under Sentinel
       run ./cache/drain -run 'TestFaults' -drain.runs 100
       run ./cache/drain -run 'TestFaults|TestPacketsVanish' -drain.runs 100 -drain.fault packets
       run ./cache/drain -run 'TestFaults' -drain.sentinel 40
