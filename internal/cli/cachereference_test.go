@@ -1,44 +1,37 @@
-package builtin_test
+package cli
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/kernwave/kernwave/cache"
-	"github.com/kernwave/kernwave/cache/builtin"
 )
 
-var update = flag.Bool("update", false, "write docs/reference/cache.md anew")
-
-const referenceFile = "../../docs/reference/cache.md"
-
-// TestReference keeps the catalogue in step with the registry: go test ./cache/builtin -run Reference -update
-func TestReference(t *testing.T) {
-	g := &cache.Gateway{Registry: cache.NewRegistry()}
-	if err := builtin.Register(builtin.Deps{Gateway: g}); err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile(referenceFile)
+// TestCacheReference keeps the catalogue of the gateway's commands in step with the registry: go test ./internal/cli -run Reference -update
+func TestCacheReference(t *testing.T) {
+	const (
+		file  = "../../docs/reference/cache.md"
+		begin = "<!-- Written by go test ./internal/cli -run Reference -update, to the end of the file. DO NOT EDIT. -->\n"
+	)
+	got, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const begin = "<!-- Written by go test ./cache/builtin -run Reference -update, to the end of the file. DO NOT EDIT. -->\n"
 	head, _, ok := strings.Cut(string(got), begin)
 	if !ok {
-		t.Fatalf("%s has lost the line after which the catalogue begins", referenceFile)
+		t.Fatalf("%s has lost the line after which the catalogue begins", file)
 	}
-	want := head + begin + catalogue(g.Registry)
+	want := head + begin + catalogue(cacheRegistry())
 	if *update {
-		if err := os.WriteFile(referenceFile, []byte(want), 0o644); err != nil {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
 	if string(got) != want {
-		t.Errorf("%s is not what the registry says; next: go test ./cache/builtin -run Reference -update", referenceFile)
+		t.Errorf("%s is not what the registry says; next: go test ./internal/cli -run Reference -update", file)
 	}
 }
 
