@@ -17,8 +17,18 @@ import (
 func (r *rig) copyOf(f *fake, name, serial string) *fake {
 	r.t.Helper()
 	c := &fake{r: r, name: name, root: filepath.Join(r.dir, name), out: &output{}}
-	if out, err := exec.Command("cp", "-a", f.root, c.root).CombinedOutput(); err != nil {
-		r.t.Fatalf("copy: %v\n%s", err, out)
+	// The machine runs: a file that is replaced while cp is at it is gone, and it starts anew.
+	for try := 1; ; try++ {
+		out, err := exec.Command("cp", "-a", f.root, c.root).CombinedOutput()
+		if err == nil {
+			break
+		}
+		if try == 10 || !strings.Contains(string(out), "No such file") {
+			r.t.Fatalf("copy: %v\n%s", err, out)
+		}
+		if err := os.RemoveAll(c.root); err != nil {
+			r.t.Fatal(err)
+		}
 	}
 	m := c.machine()
 	m.BootID, m.BootedAt = name+"-boot", time.Now()
