@@ -18,12 +18,12 @@ import (
 const (
 	firmwareEvery  = 5 * time.Second
 	firmwareCPU    = time.Minute      // of processor time in the firmware, without a word on the console; one that works needs five seconds
-	firmwareWait   = 90 * time.Second // of the clock, for one that sleeps; longer on a busy machine
+	firmwareWait   = 90 * time.Second // of the clock, for one that sleeps
 	firmwareCycles = 3                // of one host; whatever stands still more often is to be looked into
 )
 
 // watchFirmware looks every so often at the hosts, and power-cycles those whose firmware has computed for longer than most or
-// been there for longer than wait without a word, until ctx ends.
+// slept for longer than wait without a word, until ctx ends.
 func (f *Fleet) watchFirmware(ctx context.Context, every, most, wait time.Duration) {
 	type since struct {
 		size int64
@@ -52,13 +52,16 @@ func (f *Fleet) watchFirmware(ctx context.Context, every, most, wait time.Durati
 				last[name] = now
 				continue
 			}
-			took := now.at.Sub(l.at)
-			if now.cpu-l.cpu < most && took < time.Duration(float64(wait)*busy()) {
+			took, cpu := now.at.Sub(l.at), now.cpu-l.cpu
+			if cpu < most && took < wait {
 				continue
 			}
 			vm, at := h.machine(), whereabouts(h.dir)
 			if !strings.HasPrefix(at, "running") { // frozen by a test: QEMU itself costs something
 				last[name] = now
+				continue
+			}
+			if cpu < most && strings.Count(at, "HLT=1") < 2 { // it would compute if it were let
 				continue
 			}
 			h.cycles.Add(1)
@@ -67,7 +70,7 @@ func (f *Fleet) watchFirmware(ctx context.Context, every, most, wait time.Durati
 				if err := h.restart(f.im.accel, vm); err != nil {
 					return "", &fleet.Error{Op: "power cycle", Host: fleet.HostID(name), Err: err}
 				}
-				return fmt.Sprintf("it was there for %.0f s, computed for %.0f s and wrote nothing; %s", took.Seconds(), (now.cpu - l.cpu).Seconds(), at), nil
+				return fmt.Sprintf("it was there for %.0f s, computed for %.0f s and wrote nothing; %s", took.Seconds(), cpu.Seconds(), at), nil
 			})
 		}
 	}
