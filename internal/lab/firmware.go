@@ -12,12 +12,11 @@ import (
 	"github.com/kernwave/kernwave/fleet"
 )
 
-// OVMF of Debian 12, emulated on a machine that has much else to do, now and then computes for ever after a restart and never comes
-// to a boot loader. The lab then does what a person in a data center would do, and says so. It starts QEMU anew: a processor that never
-// leaves one instruction would keep QEMU from a mere reset.
+// OVMF, emulated, now and then computes for ever after a restart and never comes to a boot loader: docs/internals/lab.md has what is known.
+// The lab then does what a person in a data center would do, and says so. It starts QEMU anew: a mere reset did not help.
 const (
 	firmwareEvery  = 5 * time.Second
-	firmwareCPU    = time.Minute      // of processor time in the firmware, without a word on the console; one that works needs five seconds
+	firmwareCPU    = 40 * time.Second // of processor time in the firmware, without a word on the console; one that works needs five seconds
 	firmwareWait   = 90 * time.Second // of the clock, for one that sleeps
 	firmwareCycles = 3                // of one host; whatever stands still more often is to be looked into
 )
