@@ -13,7 +13,7 @@ import (
 )
 
 // OVMF, emulated, now and then computes for ever after a restart and never comes to a boot loader: docs/internals/lab.md has what is known.
-// The lab then does what a person in a data center would do, and says so. It starts QEMU anew: a mere reset did not help.
+// The lab then does what a person in a data center would do, and says so. It starts QEMU anew: a mere reset seems not to help.
 const (
 	firmwareEvery  = 5 * time.Second
 	firmwareCPU    = 40 * time.Second // of processor time in the firmware, without a word on the console; one that works needs five seconds
