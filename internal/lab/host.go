@@ -206,10 +206,14 @@ func (f *Fleet) Reboot(ctx context.Context, name string) (Boot, error) {
 // It is zero for a fleet of another process.
 func (f *Fleet) CPU(name string) time.Duration {
 	h, err := f.host(name)
-	if err != nil || h.attached || !h.powered() {
+	if err != nil || h.attached {
 		return 0
 	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", h.machine().cmd.Process.Pid))
+	vm := h.machine()
+	if vm == nil || !vm.running() {
+		return 0
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", vm.cmd.Process.Pid))
 	if err != nil {
 		return 0
 	}
