@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kernwave/kernwave/fleet"
 	"github.com/kernwave/kernwave/internal/store/sqlite"
 )
 
@@ -55,10 +54,8 @@ func (w *world) strike(f Fault) {
 		w.strikeControl(f)
 		return
 	}
-	for range max(f.Hosts, 1) {
-		if h := w.victim(f); h != nil {
-			h.strike(f)
-		}
+	for _, h := range w.victims(f) {
+		h.strike(f)
 	}
 }
 
@@ -67,12 +64,10 @@ func (f Fault) hits(h *host) bool {
 	return (f.Host == "" || f.Host == h.name) && (len(f.Types) == 0 || slices.Contains(f.Types, h.typ.Name))
 }
 
-// victim draws a host that f may hit; half of the time one that has an operation, where most can go wrong.
-func (w *world) victim(f Fault) *host {
-	if f.Host != "" {
-		return w.byID[fleet.HostID(f.Host)]
-	}
-	var all, busy []*host
+// victims draws as many hosts as f hits at a time, none twice; half of the time one that has an operation, where most can go
+// wrong.
+func (w *world) victims(f Fault) []*host {
+	var all, busy, drawn []*host
 	for _, h := range w.hosts {
 		if f.hits(h) {
 			all = append(all, h)
@@ -81,14 +76,23 @@ func (w *world) victim(f Fault) *host {
 			}
 		}
 	}
+	n := max(f.Hosts, 1)
+	if n >= len(all) {
+		return all
+	}
 	c := w.rnd.faults
-	if len(busy) > 0 && c.yes(0.5) {
-		return busy[c.IntN(len(busy))]
+	was := map[*host]bool{}
+	for len(drawn) < n {
+		from := all
+		if len(busy) > 0 && c.yes(0.5) {
+			from = busy
+		}
+		if h := from[c.IntN(len(from))]; !was[h] {
+			was[h] = true
+			drawn = append(drawn, h)
+		}
 	}
-	if len(all) == 0 {
-		return nil
-	}
-	return all[c.IntN(len(all))]
+	return drawn
 }
 
 // strike lets something happen to h.

@@ -118,6 +118,31 @@ func counts(m map[string]int) string {
 	return strings.Join(parts, ", ")
 }
 
+// TestFaultHitsAsManyHostsAsItSays: a fault of 25 hosts hits 25, none twice; and one of 10 hosts of 25 hits 10.
+func TestFaultHitsAsManyHostsAsItSays(t *testing.T) {
+	for _, n := range []int{1, 10, 25} {
+		s := Scenario{
+			Name:     "dead",
+			Fleet:    Fleet{Types: []Type{{Name: "web", Hosts: 25}}},
+			Rollouts: []Rollout{{}},
+			Faults:   []Fault{{What: FaultDie, At: 3 * time.Minute, Hosts: n}},
+			For:      10 * time.Minute,
+		}
+		if err := s.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		for seed := range uint64(4) {
+			res, err := Run(t.Context(), s, Options{Seed: seed})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res.Faults["die"] != n {
+				t.Errorf("seed %d: %d hosts died, the scenario says %d", seed, res.Faults["die"], n)
+			}
+		}
+	}
+}
+
 // TestReplay: the same seed gives the same result and the same trace, byte by byte.
 func TestReplay(t *testing.T) {
 	for s := range uint64(8) {

@@ -195,7 +195,11 @@ func lineOf(n ast.Node) int {
 	return n.GetToken().Position.Line
 }
 
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+// oneLine is what the YAML library says, on one line and without characters that nobody sees.
+func oneLine(s string) string {
+	s = strings.ReplaceAll(s, "character '\t' that cannot start any token", "a tab: YAML is indented with spaces")
+	return strings.Join(strings.Fields(s), " ")
+}
 
 // quoted says whether a scalar stands in quotes.
 func quoted(t *token.Token) bool {

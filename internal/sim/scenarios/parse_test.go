@@ -28,6 +28,7 @@ func TestMistakes(t *testing.T) {
 		{"comments only", "# later\n\n", []string{`f:1: is empty: a scenario has a name, a fleet and rollouts; "kernwave sim show healthy" prints one`}},
 		{"two documents", good + "---\n" + good, []string{"f:9: begins a second document: a file holds one scenario"}},
 		{"no YAML", "name: [a\n", []string{"f:1: is no YAML: sequence end token ']' not found"}},
+		{"a tab", "name: a\n\tabout: b\n", []string{"f:2: is no YAML: found a tab: YAML is indented with spaces"}},
 		{"a list at the top", "- a\n", []string{`f:1: must be keys with values, not a list`}},
 		{"a word at the top", "healthy\n", []string{`f:1: must be keys with values, not "healthy"`}},
 		{"no UTF-8", "name: a\nabout: \xff\n", []string{"f:2: is no UTF-8 text"}},
