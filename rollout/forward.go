@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -91,7 +92,7 @@ func (s *stepper) forward() {
 }
 
 // canaries lets the canaries of each type try the kernel, one after another, and approves the types whose canaries
-// are all committed. It reports whether every type is approved or left out.
+// are all committed. It reports whether every type is approved, with nothing owing, or left out.
 func (s *stepper) canaries() bool {
 	complete := true
 	for _, t := range s.awaited() {
@@ -144,11 +145,18 @@ func (s *stepper) speakers(t TypePlan) (ids []fleet.HostID) {
 	return nil
 }
 
-// awaited are the types that stage 0 still has to approve.
+// awaited are the types that stage 0 still waits for: they are not approved, or a canary that this rollout planned for them
+// has neither passed nor been given up. What another rollout approved meanwhile does not make up for one that failed here.
 func (s *stepper) awaited() (ts []TypePlan) {
 	for _, t := range s.r.Plan.Types {
-		_, out := s.r.State.LeftOut[t.ID]
-		if _, ok := s.v.Approved(t.ID); !ok && !out {
+		if _, out := s.r.State.LeftOut[t.ID]; out {
+			continue
+		}
+		owing := slices.ContainsFunc(t.Canaries, func(id fleet.HostID) bool {
+			p, _ := s.progress(PlanHost{ID: id, Type: t.ID})
+			return p != done && p != given
+		})
+		if _, ok := s.v.Approved(t.ID); !ok || owing {
 			ts = append(ts, t)
 		}
 	}

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +79,48 @@ func TestNextHostSpeaksForAGivenUpCanary(t *testing.T) {
 	}
 	if w := WaitsFor(snap, noon); !strings.Contains(w, "type a") || !strings.Contains(w, "leave-out") {
 		t.Errorf("waits for %q; want it to name the type that nobody can speak for", w)
+	}
+}
+
+// TestApprovalByAnotherRollout: another rollout approves the kernel for a type while the canary of this one has not passed.
+// The wave waits for it all the same: it may have seen what the other one did not.
+func TestApprovalByAnotherRollout(t *testing.T) {
+	advances := func(ds []Decision) bool {
+		return has(ds, func(Soak) bool { return true }) || has(ds, func(Advance) bool { return true })
+	}
+	r, snap := smallWorld(t, 3)
+	snap.Approvals["a"] = "trial passed on x7"
+	ds, _ := Step(snap, noon)
+	if !wants(ds, "h0") || wants(ds, "h1") || advances(ds) {
+		t.Errorf("decided %+v; want its own canary, h0, and it alone", ds)
+	}
+	snap.Ops["h0"] = []fleet.Operation{{ID: "op-1", Host: "h0", Release: newRelease, Phase: fleet.PhaseReverted, Trial: &fleet.Trial{BootID: "b", Release: newRelease}}}
+	r.State.Held = map[fleet.HostID]string{"h0": "eth0 has no carrier"}
+	if ds, _ = Step(snap, noon); advances(ds) || wants(ds, "h0") {
+		t.Errorf("its canary failed and is held, decided %+v", ds)
+	}
+	if w := WaitsFor(snap, noon); !strings.Contains(w, "h0") || !strings.Contains(w, "eth0 has no carrier") {
+		t.Errorf("waits for %q; want the canary and what it saw", w)
+	}
+	given := *r
+	given.State.Held = maps.Clone(r.State.Held)
+	if err := given.Act(Action{Kind: ActSkip, Host: "h0", Who: "ada", Why: "bad cable"}, noon); err != nil {
+		t.Fatal(err)
+	}
+	skipped := snap
+	skipped.R = &given
+	if ds, _ = Step(skipped, noon); !advances(ds) {
+		t.Errorf("a person gave its canary up, and the type is approved: decided %+v", ds)
+	}
+	if err := r.Act(Action{Kind: ActRetry, Host: "h0", Who: "ada", Why: "new cable"}, noon); err != nil {
+		t.Fatal(err)
+	}
+	if ds, _ = Step(snap, noon); !wants(ds, "h0") || advances(ds) {
+		t.Errorf("a person wants its canary tried again, decided %+v", ds)
+	}
+	snap.Ops["h0"] = append(snap.Ops["h0"], fleet.Operation{ID: "op-2", Host: "h0", Release: newRelease, Phase: fleet.PhaseCommitted, Trial: &fleet.Trial{BootID: "c", Release: newRelease}})
+	if ds, _ = Step(snap, noon); !advances(ds) || has(ds, func(Approve) bool { return true }) {
+		t.Errorf("its canary passed, decided %+v; want the soak, and no second approval", ds)
 	}
 }
 

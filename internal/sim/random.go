@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -54,7 +55,41 @@ func random(seed uint64) Scenario {
 	s.Operator = Operator{OnPause: OnPauseRandom, After: time.Duration(2+c.IntN(15)) * time.Minute, PowerCycleAfter: time.Duration(10+c.IntN(60)) * time.Minute, ResumeRestored: true}
 	s.Actions = randomActions(c, s)
 	s.Faults = randomFaults(c)
+	s.Rollouts = randomRollouts(newChance(seed, "together"), s)
 	return s
+}
+
+// randomRollouts makes several of the one rollout, in a third of the fleets: one for each datacenter or workload, side by side
+// or one after the other, or another one of everything, which is refused while the first is open.
+func randomRollouts(c chance, s Scenario) []Rollout {
+	first := s.Rollouts[0]
+	if !c.yes(0.33) {
+		return s.Rollouts
+	}
+	var selectors []string
+	switch c.IntN(5) {
+	case 0:
+		selectors = []string{"", ""}
+	case 1, 2:
+		for _, t := range s.Fleet.Types {
+			if sel := "workload=" + t.Workload; !slices.Contains(selectors, sel) {
+				selectors = append(selectors, sel)
+			}
+		}
+	default:
+		for i := range s.Fleet.Datacenters {
+			selectors = append(selectors, fmt.Sprintf("datacenter=dc-%d", i+1))
+		}
+	}
+	apart := time.Duration(c.IntN(3)) * 30 * time.Minute
+	var rs []Rollout
+	for _, sel := range selectors {
+		r := first
+		r.Selector = sel
+		r.At += c.upTo(apart)
+		rs = append(rs, r)
+	}
+	return rs
 }
 
 // randomKernel draws one way, seldom two, in which a kernel is bad.
@@ -142,16 +177,9 @@ func randomFaults(c chance) (fs []Fault) {
 	add(0.3, Fault{What: FaultSlowStore, Every: minutes(90), For: minutes(5), By: time.Duration(10+c.IntN(1500)) * time.Millisecond})
 	add(0.3, Fault{What: FaultFailingStore, Every: minutes(90), For: minutes(5), Share: 0.5 * c.Float64()})
 	add(0.3, Fault{What: FaultTwoLeaders, Every: minutes(120), For: minutes(4)})
-	if on.restore {
-		add(0.25, Fault{What: FaultRestore, By: minutes(60), For: minutes(5)})
-		add(0.2, Fault{What: FaultCloneData, By: minutes(60), For: minutes(20)})
-	}
-	if on.clones {
-		add(0.2, Fault{What: FaultCloneImage})
-		add(0.15, Fault{What: FaultOldDisk, By: minutes(60)})
-	}
+	add(0.25, Fault{What: FaultRestore, By: minutes(60), For: minutes(5)})
+	add(0.2, Fault{What: FaultCloneData, By: minutes(60), For: minutes(20)})
+	add(0.2, Fault{What: FaultCloneImage})
+	add(0.15, Fault{What: FaultOldDisk, By: minutes(60)})
 	return fs
 }
-
-// on says which faults random fleets have: those whose part of the house is built.
-var on = struct{ restore, clones bool }{restore: true, clones: true}

@@ -23,7 +23,7 @@ type rows struct {
 	known    map[fleet.HostID]bool // it has said what it is: its groups are known
 	frozen   map[fleet.HostID]bool
 	budgets  map[string]int
-	// excused are canaries ("r-1 host") that a person had taken out of the fleet when their type was approved.
+	// excused are canaries ("r-1 host") that a person had taken out of the fleet when the first wave began.
 	excused map[string]bool
 	// standIns are operations that began on another host of a type when all its canaries had been given up.
 	standIns map[fleet.OperationID]bool
@@ -71,8 +71,6 @@ type written struct {
 	budgets  []store.Budget
 	events   []store.Event
 	lastSeq  int64
-
-	approvals []store.Approval
 }
 
 // watched is a store whose committed writes the simulator sees.
@@ -118,11 +116,6 @@ func (t *watchedTx) PutGrant(g store.Grant) error {
 func (t *watchedTx) PutRollout(r store.Rollout) error {
 	t.got.rollouts = append(t.got.rollouts, r)
 	return t.Tx.PutRollout(r)
-}
-
-func (t *watchedTx) AppendApproval(a store.Approval) (int64, error) {
-	t.got.approvals = append(t.got.approvals, a)
-	return t.Tx.AppendApproval(a)
 }
 
 func (t *watchedTx) PutBudget(b store.Budget) error {

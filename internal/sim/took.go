@@ -65,9 +65,6 @@ func (w *world) committed(p *plane, got *written) {
 	for _, row := range got.rollouts {
 		w.tookRollout(p, row)
 	}
-	for _, a := range got.approvals {
-		r.excuse(a)
-	}
 	for _, op := range got.ops {
 		w.tookOperation(p, op)
 	}
@@ -93,18 +90,17 @@ func (w *world) committed(p *plane, got *written) {
 	}
 }
 
-// excuse notes which canaries of a type were out of the fleet by a person's word when it was approved: they are not
+// excuse notes which canaries of a rollout were out of the fleet by a person's word when its first wave began: they are not
 // waited for, also once they are back.
-func (r *rows) excuse(a store.Approval) {
-	for id, row := range r.rollouts {
-		if row.plan == nil || a.By != "rollout "+id {
-			continue
-		}
-		for _, t := range row.plan.Types {
-			for _, c := range t.Canaries {
-				if t.ID == a.Type && r.status[c] != fleet.StatusActive {
-					r.excused[id+" "+string(c)] = true
-				}
+func (r *rows) excuse(id string) {
+	row := r.rollouts[id]
+	if row.plan == nil {
+		return
+	}
+	for _, t := range row.plan.Types {
+		for _, c := range t.Canaries {
+			if r.status[c] != fleet.StatusActive {
+				r.excused[id+" "+string(c)] = true
 			}
 		}
 	}
@@ -121,6 +117,9 @@ func (w *world) tookRollout(p *plane, row store.Rollout) {
 	r.rollouts[row.ID] = now
 	if !known || now.status != before.status || now.state.Stage != before.state.Stage {
 		w.progress = w.now
+	}
+	if before.state.Stage == 0 && now.state.Stage > 0 {
+		r.excuse(row.ID)
 	}
 	if now.status == "paused" && before.status != "paused" {
 		w.sawPause(row.ID, now.state.Paused)

@@ -46,6 +46,7 @@ var expected = map[string]expectation{
 	"fails-checks":         {ended: []string{"done"}, harmed: [2]int{1, 20}, back: true, faults: []string{"kernel-checks"}},
 	"comes-back-slow":      {ended: []string{"paused"}, faults: []string{"kernel-slow-boot"}, check: onlyCanaries},
 	"wrong-release":        {ended: []string{"paused"}, harmed: [2]int{1, 1}, canaries: true, back: true, check: func(t *testing.T, r sim.Result) { onlyCanaries(t, r); excluded(t, r, 2) }},
+	"side-by-side":         {ended: []string{"done"}, harmed: [2]int{1, 45}, back: true, faults: []string{"kernel-panic"}},
 	"control-plane-killed": {ended: []string{"done"}, faults: []string{sim.FaultKill}, seen: []string{"start-again"}},
 	"two-leaders":          {ended: []string{"done"}, faults: []string{sim.FaultTwoLeaders}},
 	"restored-backup":      {ended: []string{"done", "paused"}, harmed: [2]int{0, 10}, back: true, faults: []string{sim.FaultRestore}, seen: []string{"start-moved"}},
