@@ -37,6 +37,7 @@ type host struct {
 
 	mu    sync.Mutex
 	vm    *process
+	again bool       // vm ends when its guest resets, and the next one is started then
 	cache *diskCache // nil: every write stays
 }
 
@@ -44,22 +45,31 @@ func (h *host) serial() string { return filepath.Join(h.dir, "serial.log") }
 
 func (h *host) powered() bool {
 	if h.attached {
-		c, err := dialIn(context.Background(), h.dir, "qmp.sock")
-		if err == nil {
-			c.Close()
+		for range 10 { // between two QEMUs there is none for a moment
+			if c, err := dialIn(context.Background(), h.dir, "qmp.sock"); err == nil {
+				c.Close()
+				return true
+			}
+			time.Sleep(100 * time.Millisecond)
 		}
-		return err == nil
+		return false
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.vm != nil && h.vm.running()
+	return h.on()
 }
+
+// on is for a caller that holds mu.
+func (h *host) on() bool { return h.vm != nil && (h.again || h.vm.running()) }
 
 func (h *host) powerOn(accel string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.vm != nil && h.vm.running() {
+	if h.on() {
 		return errors.New("its power is on already")
+	}
+	if err := h.unplugged(false); err != nil {
+		return err
 	}
 	return h.start(accel)
 }
@@ -77,7 +87,10 @@ func (h *host) start(accel string) error {
 	}
 	cmd := exec.Command(tool("qemu-system-x86_64"), args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = h.dir, log, log
-	h.vm, err = spawn(cmd)
+	if h.vm, err = spawn(cmd); err == nil && endsWithReset(h.spec, accel) {
+		h.again = true
+		go h.follow(accel, h.vm)
+	}
 	return err
 }
 
@@ -103,6 +116,7 @@ func (h *host) machine() *process {
 func (h *host) powerOff() (string, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.again = false
 	if h.vm != nil {
 		h.vm.kill()
 	}
@@ -163,8 +177,16 @@ func (f *Fleet) Reset(ctx context.Context, name string) error {
 
 // NetworkCut pulls a host's network cable, or plugs it in again. Connections that it had are not told.
 func (f *Fleet) NetworkCut(ctx context.Context, name string, cut bool) error {
-	return f.qmp(ctx, name, "cut network", "set_link", map[string]any{"name": "nic", "up": !cut})
+	if err := f.qmp(ctx, name, "cut network", "set_link", link(!cut)); err != nil {
+		return err
+	}
+	if err := f.hosts[name].unplugged(cut); err != nil {
+		return &fleet.Error{Op: "cut network", Host: fleet.HostID(name), Err: err}
+	}
+	return nil
 }
+
+func link(up bool) map[string]any { return map[string]any{"name": "nic", "up": up} }
 
 // Freeze stops a host's CPU, or lets it go on: from outside, a host that hangs. Its clocks stand still meanwhile.
 func (f *Fleet) Freeze(ctx context.Context, name string, frozen bool) error {
@@ -202,8 +224,8 @@ func (f *Fleet) Reboot(ctx context.Context, name string) (Boot, error) {
 	return f.WaitBoot(ctx, name, n+1)
 }
 
-// CPU is the processor time that a host has cost since its power came on: steadier than the clock on a busy machine.
-// It is zero for a fleet of another process.
+// CPU is the processor time that a host has cost since its power came on or, emulated on UEFI, since its last reset: steadier
+// than the clock on a busy machine. It is zero for a fleet of another process.
 func (f *Fleet) CPU(name string) time.Duration {
 	h, err := f.host(name)
 	if err != nil || h.attached {

@@ -35,6 +35,10 @@ func qemuArgs(spec HostSpec, accel string, forward map[int]string) []string {
 		"-device", "virtio-rng-pci",
 		"-device", "i6300esb", "-action", "watchdog=reset,panic=none",
 	}
+	if endsWithReset(spec, accel) {
+		a = append(a, "-action", "reboot=shutdown", "-S", // it begins when somebody listens
+			"-chardev", "socket,id=events,path=events.sock,server=on,wait=off", "-mon", "chardev=events,mode=control")
+	}
 	a = append(a, firmwareArgs(spec.Loader)...)
 	if accel == "kvm" {
 		return append(a, "-accel", "kvm", "-M", "q35", "-cpu", "host")
