@@ -1,6 +1,9 @@
 package sim
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // TestCanaryThatComesBackIsNotWaitedFor: a person takes a canary out while its type is tried, the other one speaks for
 // the type, and the first comes back in a later wave. Nothing was promised about it.
@@ -59,5 +62,37 @@ func TestEachStoreHearsOneOfTwoMachines(t *testing.T) {
 	}
 	if res.Faults["clone-data"] == 0 || res.Faults["clone-image"] == 0 {
 		t.Error("no store and no host were cloned: look for another seed")
+	}
+}
+
+// TestRetryIsForWhatWasSeen: a person says retry of a host that went back, and then its disk is put back to what it was when the
+// trial began: it goes back once more, from the same operation. That is no news, and the retry still holds.
+func TestRetryIsForWhatWasSeen(t *testing.T) {
+	s := Scenario{
+		Name:     "twice",
+		Fleet:    Fleet{Types: []Type{{Name: "web", Hosts: 1, Kernel: KernelFault{Boots: "hang"}}}},
+		Rollouts: []Rollout{{}},
+		Actions:  []Action{{At: 15 * time.Minute, Do: DoRetry, Host: "web-0001"}, {At: 30 * time.Minute, Do: DoResume}},
+		Faults:   []Fault{{What: FaultOldDisk, At: 5 * time.Minute, By: 15 * time.Minute, Host: "web-0001"}},
+		For:      time.Hour,
+	}
+	if err := s.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	twice := 0
+	for seed := range uint64(20) {
+		res, err := Run(t.Context(), s, Options{Seed: seed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.Broken != nil {
+			t.Errorf("seed %d: %v", seed, res.Broken)
+		}
+		if res.Seen["phase-fell-back"] > 2 { // the retry falls back too
+			twice++
+		}
+	}
+	if twice == 0 {
+		t.Error("in no seed was the disk put back to a moment in the trial: choose other times")
 	}
 }

@@ -174,9 +174,12 @@ func (w *world) asks(p *plane, c operator.Change) {
 	switch c.Action {
 	case operator.ActionRetry:
 		for _, h := range w.machines(c.Host) {
-			delete(h.truth.failed, c.Rollout)
+			if g, failed := h.truth.failed[c.Rollout]; failed {
+				h.truth.retried[g.op] = true
+				delete(h.truth.failed, c.Rollout)
+			}
 			if !h.a.Ended() {
-				h.truth.retried = h.opID()
+				h.truth.retried[h.opID()] = true
 			}
 		}
 	case operator.ActionSkip:

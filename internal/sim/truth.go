@@ -24,7 +24,7 @@ type hostTruth struct {
 	committed map[string]bool            // rollouts that brought it the kernel for good
 	ever      bool                       // it has committed the new kernel
 	failed    map[string]goneBack        // rollouts whose kernel it has gone back from, and no person has said retry
-	retried   fleet.OperationID          // a person has said retry while this one was open: whatever becomes of it
+	retried   map[fleet.OperationID]bool // a person has said retry when these had failed, or were open: whatever else becomes of them
 	restored  bool                       // its disk was put back to an older state
 	granted   grantSeen
 	harmed    *Harm
@@ -43,7 +43,7 @@ type grantSeen struct {
 func (t *hostTruth) init() {
 	t.boots, t.reboots = map[fleet.OperationID]int{}, map[fleet.OperationID]int{}
 	t.passed, t.told = map[fleet.OperationID]bool{}, map[fleet.OperationID]bool{}
-	t.committed, t.failed = map[string]bool{}, map[string]goneBack{}
+	t.committed, t.failed, t.retried = map[string]bool{}, map[string]goneBack{}, map[fleet.OperationID]bool{}
 }
 
 // goneBack is that a host has gone back from a rollout's kernel.
@@ -160,7 +160,7 @@ func (w *world) sawGoneBack(h *host, id fleet.OperationID, phase fleet.Phase) {
 	w.count(SeenChecks)
 	p := h.a.Problem()
 	if p != nil && p.Cause != fleet.CauseTold && p.Cause != fleet.CauseGrant && p.Cause != fleet.CauseInterrupted {
-		if owner := w.ownerOf(id); owner != "" && h.truth.retried != id {
+		if owner := w.ownerOf(id); owner != "" && !h.truth.retried[id] {
 			h.truth.failed[owner] = goneBack{why: p.What, op: id, at: w.now}
 		}
 	}
