@@ -2,6 +2,7 @@ package drain
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -89,18 +90,41 @@ func priorities(ctx context.Context, sentinel *upstream.Node, group string) (map
 	return out, nil
 }
 
+// oldAside is what the old primary's replica-priority adds to those that stand aside. It has 0 from the instant in which it becomes a
+// replica: a Sentinel that is told to fail over when it has already found the heir would make the old one the primary again, with what the heir has
+// taken since lost, as soon as they are not linked. That Sentinel has not heard of its priority before it has heard of 0.
+func (k *Keeper) oldAside(ctx context.Context, p *Part) (map[string]string, error) {
+	had, err := k.priority(ctx, p, p.Addr)
+	if err != nil || had == "0" {
+		return p.Aside, err
+	}
+	all := map[string]string{p.Addr: had}
+	maps.Copy(all, p.Aside) // still owed
+	return all, nil
+}
+
+// priority is the replica-priority of a server. INFO says it of replicas only.
+func (k *Keeper) priority(ctx context.Context, p *Part, addr string) (string, error) {
+	one, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	v, err := k.ask(one, p, addr, "CONFIG", "GET", "replica-priority")
+	if err = said(v, err); err == nil && v.Get("replica-priority").Str == "" {
+		err = errors.New("it does not say its replica-priority")
+	}
+	if err != nil {
+		return "", &upstream.Failure{Node: addr, Err: err}
+	}
+	return v.Get("replica-priority").Str, nil
+}
+
 // comeBack gives the replicas that stand aside their priority again, in their files as well: a Sentinel that makes them follow another primary writes
 // these. One that does not answer gets it from Run when it does. Whoever has another priority by now was restarted, or someone else has set it.
 func (k *Keeper) comeBack(ctx context.Context, d *Drain, p *Part) error {
 	owed := map[string]string{}
 	for o, priority := range p.Aside {
-		switch k.see(ctx, p, o).priority {
-		case "":
+		now, err := k.priority(ctx, p, o)
+		if err != nil || now == "0" && k.keep(ctx, p, o, priority) != nil {
 			owed[o] = priority
-		case "0":
-			if k.keep(ctx, p, o, priority) != nil {
-				owed[o] = priority
-			}
 		}
 	}
 	if len(owed) == len(p.Aside) {

@@ -16,21 +16,29 @@ func elect(ctx context.Context, c *upstream.Conn) error {
 	return together(ctx, c, []string{"CONFIG", "SET", "replica-priority", "0"}, []string{"CONFIG", "REWRITE"}, []string{"CONFIG", "SET", "replica-priority", "1"})
 }
 
-// agreed says whether every Sentinel that answers calls the heir the primary, and tells one to fail over where none is at it.
+// agreed says whether every Sentinel that answers calls the heir the primary, and tells one to fail over while none does and none is at it. It may
+// have learned of the heir just then, and would look for another one: the old primary stands aside (oldAside), as all others do.
 func (k *Keeper) agreed(ctx context.Context, p *Part) bool {
 	group, words, err := k.words(ctx, p)
 	if err != nil {
 		return false
 	}
-	agree, busy := true, false
+	var behind *upstream.Node
+	known, busy := false, false
 	for _, w := range words {
-		agree = agree && (w.err != nil || w.primary == p.To)
+		switch {
+		case w.err != nil:
+		case w.primary == p.To:
+			known = true
+		default:
+			behind = w.from
+		}
 		busy = busy || w.failingOver()
 	}
-	if !agree && !busy {
-		_, _ = words[0].from.Do(ctx, "SENTINEL", "FAILOVER", group)
+	if behind != nil && !known && !busy {
+		_, _ = behind.Do(ctx, "SENTINEL", "FAILOVER", group)
 	}
-	return agree && !busy
+	return behind == nil && !busy
 }
 
 // underWay says whether a Sentinel is still failing over, or cannot be asked.

@@ -56,7 +56,11 @@ func (k *Keeper) swap(ctx context.Context, d *Drain, p *Part) error {
 		if is.run != p.ToRun || is.priority == "" {
 			return cache.Errorf(cache.CodeStale, "look with CACHE.NODES, and drain it again", "%s does not say its replica-priority", p.To)
 		}
-		if err := k.change(d, func() { p.Priority = is.priority }); err != nil {
+		aside, err := k.oldAside(ctx, p)
+		if err != nil {
+			return err
+		}
+		if err := k.change(d, func() { p.Priority, p.Aside = is.priority, aside }); err != nil {
 			return err
 		}
 	}
@@ -77,7 +81,12 @@ func (k *Keeper) swap(ctx context.Context, d *Drain, p *Part) error {
 		return errors.Join(fmt.Errorf("%s was restarted: %w", p.To, err), k.lift(ctx, d, p))
 	}
 	host, port, _ := net.SplitHostPort(p.To)
-	if err := become(ctx, old, host, port); err != nil {
+	// A replica refuses writes by itself, and whatever else a pause holds up must not be: what Sentinels publish, and all that they ask behind it.
+	with := [][]string{{"CLIENT", "UNPAUSE"}}
+	if sentinel != nil {
+		with = append(with, []string{"CONFIG", "SET", "replica-priority", "0"})
+	}
+	if err := become(ctx, old, host, port, with...); err != nil {
 		return err // await looks whether it was done
 	}
 	k.step("promote")
@@ -94,9 +103,9 @@ func (k *Keeper) swap(ctx context.Context, d *Drain, p *Part) error {
 	return nil
 }
 
-// become makes a server a replica of host and port, or with NO and ONE a primary, and writes that into its file, both or neither.
-func become(ctx context.Context, c *upstream.Conn, host, port string) error {
-	return together(ctx, c, []string{"REPLICAOF", host, port}, []string{"CONFIG", "REWRITE"})
+// become makes a server a replica of host and port, or with NO and ONE a primary, does what goes with that, and writes it into its file, all or nothing.
+func become(ctx context.Context, c *upstream.Conn, host, port string, with ...[]string) error {
+	return together(ctx, c, slices.Concat([][]string{{"REPLICAOF", host, port}}, with, [][]string{{"CONFIG", "REWRITE"}})...)
 }
 
 // together carries out commands at one instant. An error of one does not keep the others from being carried out.
