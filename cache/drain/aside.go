@@ -90,9 +90,9 @@ func priorities(ctx context.Context, sentinel *upstream.Node, group string) (map
 	return out, nil
 }
 
-// oldAside is what the old primary's replica-priority adds to those that stand aside. It has 0 from the instant in which it becomes a
-// replica: a Sentinel that is told to fail over when it has already found the heir would make the old one the primary again, with what the heir has
-// taken since lost, as soon as they are not linked. That Sentinel has not heard of its priority before it has heard of 0.
+// oldAside adds the old primary, with the replica-priority that it had, to those that stand aside. It has 0 from the instant in which it becomes a
+// replica: a Sentinel that is told to fail over when it has already found the heir would make the old one the primary again, and if the two are not
+// linked yet, what the heir has taken since would be lost. That Sentinel hears of no other priority of it before it hears of 0.
 func (k *Keeper) oldAside(ctx context.Context, p *Part) (map[string]string, error) {
 	had, err := k.priority(ctx, p, p.Addr)
 	if err != nil || had == "0" {

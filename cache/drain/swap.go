@@ -103,7 +103,7 @@ func (k *Keeper) swap(ctx context.Context, d *Drain, p *Part) error {
 	return nil
 }
 
-// become makes a server a replica of host and port, or with NO and ONE a primary, does what goes with that, and writes it into its file, all or nothing.
+// become makes a server a replica of host and port, or with NO and ONE a primary, does what goes with that, and writes it into its file, at one instant.
 func become(ctx context.Context, c *upstream.Conn, host, port string, with ...[]string) error {
 	return together(ctx, c, slices.Concat([][]string{{"REPLICAOF", host, port}}, with, [][]string{{"CONFIG", "REWRITE"}})...)
 }
