@@ -1,7 +1,9 @@
 package agent_test
 
 import (
+	"bytes"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,4 +90,35 @@ func TestAnswerOfAnOlderControlPlaneIsNotEchoed(t *testing.T) {
 			return w.heard() >= 8
 		})
 	})
+}
+
+// Behind one name there may be two, and each connection finds one of them: an unlucky few in a row do not cost minutes.
+// A host that finds only the older one asks it less and less.
+func TestNewerControlPlaneIsFoundSoon(t *testing.T) {
+	var log bytes.Buffer
+	inWorld(t, func(w *world) { w.from.Term, w.log = 5, &log }, func(w *world) {
+		left := func(n int) func(fleet.Report) bool {
+			return func(fleet.Report) (ok bool) {
+				w.set(func(w *world) { ok = w.left >= n })
+				return ok
+			}
+		}
+		w.until("heard", time.Minute, func(r fleet.Report) bool { return r.Answered != "" })
+		w.set(func(w *world) { w.from.Term = 4 })
+		w.until("refused", 10*time.Minute, left(1))
+		began := time.Now()
+		w.until("refused five times more", 10*time.Minute, left(6))
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("five more tries took %s", took)
+		}
+		time.Sleep(10 * time.Minute)
+		before := w.heard()
+		time.Sleep(10 * time.Minute)
+		if n := w.heard() - before; n > 12 {
+			t.Errorf("asked an older control plane %d times in 10 minutes", n)
+		}
+	})
+	if n := strings.Count(log.String(), `level=ERROR msg="an answer is refused"`); n != 1 {
+		t.Errorf("said %d times", n)
+	}
 }

@@ -64,6 +64,9 @@ type Agent struct {
 	grant   *heldGrant // as the last answer gave it
 	refused fleet.OperationID
 	seen    fleet.Incarnation
+	// refusals counts answers in a row that were not obeyed. Behind one name there may be an old control plane beside
+	// the new one, and each connection finds one of them.
+	refusals int
 
 	work    job  // the step of the operation
 	goAhead bool // the last-moment question was answered with yes, and the reboot is in the journal

@@ -126,12 +126,12 @@ func (a *Agent) startCheckIn(ctx context.Context) {
 			} else if old {
 				c.factsOld = true
 			}
-			if err == nil && !a.obeys(d.From) {
-				err = errRefusedAnswer
-				a.ctl.Reconnect()
-			}
 			if err != nil {
-				a.checkInFailed(ctx, err)
+				a.checkInFailed(ctx, err, backoff(c.tries+1, a.mostBackoff()))
+				return
+			}
+			if !a.obeys(d.From) {
+				a.checkInFailed(ctx, errRefusedAnswer, slackening(a.refusals, a.mostBackoff()))
 				return
 			}
 			c.tries, c.lastGood = 0, a.sys.Uptime()
@@ -164,15 +164,21 @@ func (a *Agent) startCheckIn(ctx context.Context) {
 	})
 }
 
-// proofTries is how many proofs are given at once before the pace slackens.
-const proofTries = 10
+// quickTries is how many tries follow each other at once before the pace slackens.
+const quickTries = 10
+
+// slackening is the wait before the next of tries that are expected to succeed soon: short, and doubling to most when
+// they do not.
+func slackening(tries int, most time.Duration) time.Duration {
+	return min(minCheckIn<<min(max(tries-quickTries, 0), 10), most)
+}
 
 // proveSoon checks in again, with the answer's name as the proof that this host is there now. Nothing was learned and
 // nothing said: a grant that is held runs out by itself. A control plane that asks for ever is asked less and less.
 func (a *Agent) proveSoon(d fleet.Desired) {
 	c := &a.checkIn
 	// The proof holds only until another machine with this name is believed again, so it has to come at once.
-	least := min(minCheckIn<<min(max(c.unproven-proofTries, 0), 10), a.cfg.CheckInEvery)
+	least := slackening(c.unproven, a.cfg.CheckInEvery)
 	c.unproven++
 	c.next = time.Now().Add(a.jitter(min(max(d.CheckInAfter, least), maxCheckIn)))
 	if c.again && c.unproven == 1 {
@@ -188,14 +194,18 @@ func clip(s string, most int) string {
 	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
-func (a *Agent) checkInFailed(ctx context.Context, err error) {
+// mostBackoff bounds the wait after failed check-ins.
+func (a *Agent) mostBackoff() time.Duration {
+	if !a.op.ended() {
+		return a.cfg.BackoffMaxInOperation
+	}
+	return a.cfg.BackoffMax
+}
+
+func (a *Agent) checkInFailed(ctx context.Context, err error, wait time.Duration) {
 	c := &a.checkIn
 	c.tries++
-	most := a.cfg.BackoffMax
-	if !a.op.ended() {
-		most = a.cfg.BackoffMaxInOperation
-	}
-	wait := a.jitter(backoff(c.tries, most))
+	wait = a.jitter(wait)
 	c.next = time.Now().Add(wait)
 	args := []any{"err", err, "retry_in", wait}
 	if next := fleet.NextOf(err, ""); next != "" {

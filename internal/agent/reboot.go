@@ -81,8 +81,7 @@ func (a *Agent) startAsk(ctx context.Context) {
 func (a *Agent) confirmed(id fleet.OperationID, c fleet.Confirmation, asked time.Duration, grant fleet.GrantID) {
 	again := func(err error) { a.applied(doAsk, result{retry: err, after: askEvery}) }
 	if !a.obeys(c.From) {
-		a.ctl.Reconnect()
-		again(errRefusedAnswer)
+		a.applied(doAsk, result{retry: errRefusedAnswer, after: slackening(a.refusals, askEvery)})
 		return
 	}
 	n := a.now()

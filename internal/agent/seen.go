@@ -23,15 +23,23 @@ func (a *Agent) loadSeen() {
 	}
 }
 
-// obeys says whether an answer may be obeyed, and remembers the highest. It is on disk before it is obeyed.
+// obeys says whether an answer may be obeyed, and remembers the highest. It is on disk before it is obeyed. Whoever is
+// not obeyed is left: the next question finds its way anew.
 func (a *Agent) obeys(from fleet.Incarnation) bool {
 	if why := a.seen.Refuses(from); why != "" {
-		a.log.Error("an answer is refused", "why", why,
+		a.ctl.Reconnect()
+		a.refusals++
+		level := a.log.Error
+		if a.refusals > 1 {
+			level = a.log.Debug // said already
+		}
+		level("an answer is refused", "why", why,
 			"seen_incarnation", a.seen.Incarnation, "seen_term", a.seen.Term, "seen_instance", a.seen.Instance,
 			"got_incarnation", from.Incarnation, "got_term", from.Term, "got_instance", from.Instance,
 			"next", "see which control plane answers under this name; a restored one gets a new incarnation by itself")
 		return false
 	}
+	a.refusals = 0
 	if from == a.seen {
 		return true
 	}

@@ -52,7 +52,12 @@ func (s agentService) CheckIn(ctx context.Context, req *connect.Request[kwv1.Che
 	s.Metrics.checkedIn(c.host, now)
 	life := c.cert.NotAfter.Sub(c.cert.NotBefore) - backdate
 	d.RenewCertificate = d.RenewCertificate || c.cert.NotAfter.Sub(now) < life/3 || s.shown(ctx, c, now)
-	return connect.NewResponse(wire.DesiredToProto(d)), nil
+	res := connect.NewResponse(wire.DesiredToProto(d))
+	if s.Control.Superseded() != "" {
+		// A host that does not know yet of the newer one is shown out: over this connection it would never hear of it.
+		res.Header().Set("Connection", "close")
+	}
+	return res, nil
 }
 
 // ConfirmReboot answers the last-moment question.

@@ -2,6 +2,7 @@ package api
 
 import (
 	"math"
+	"net/http/httptrace"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +17,32 @@ import (
 	"github.com/kernwave/kernwave/internal/operator"
 	"github.com/kernwave/kernwave/internal/wire"
 )
+
+// TestSupersededShowsHostsOut: over the connection that a host has, it would never hear of the newer control plane.
+func TestSupersededShowsHostsOut(t *testing.T) {
+	w := serve(t, nil)
+	agent := w.agent(w.enrol("web-1"))
+	reused := func() (yes bool) {
+		t.Helper()
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { yes = c.Reused }})
+		if _, err := agent.CheckIn(ctx, connect.NewRequest(checkIn("web-1"))); err != nil {
+			t.Fatal(err)
+		}
+		return yes
+	}
+	if reused() || !reused() {
+		t.Error("a connection is not kept")
+	}
+	w.ctl.mu.Lock()
+	w.ctl.superseded = "host web-2 has obeyed another control plane"
+	w.ctl.mu.Unlock()
+	reused() // hears that it is to go
+	for range 3 {
+		if reused() {
+			t.Error("stays with a control plane that is superseded")
+		}
+	}
+}
 
 func TestCheckInReachesControl(t *testing.T) {
 	w := serve(t, nil)

@@ -27,6 +27,8 @@ type AgentControl interface {
 	CheckIn(ctx context.Context, r fleet.Report, now time.Time) (fleet.Desired, error)
 	// ConfirmReboot answers the last-moment question. A no is an answer, not an error.
 	ConfirmReboot(ctx context.Context, host fleet.HostID, op fleet.OperationID, g fleet.GrantID, now time.Time) (fleet.Confirmation, error)
+	// Superseded says which other control plane is obeyed, and by whom; empty: none that anybody knows of.
+	Superseded() string
 	// Unfreeze ends the freeze of a host that is one machine again, with its event, in the caller's transaction.
 	Unfreeze(tx store.Tx, h *fleet.Host, who, why string, now time.Time) error
 }

@@ -310,6 +310,7 @@ type fakeControl struct {
 	err        error // of every method but Status
 	panics     bool
 	mayNotLift error
+	superseded string
 	desired    fleet.Desired
 	hosts      []operator.Host
 	change     operator.Change
@@ -422,6 +423,12 @@ func (f *fakeControl) MayLift(context.Context, time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.mayNotLift
+}
+
+func (f *fakeControl) Superseded() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.superseded
 }
 
 func (f *fakeControl) Accept() {

@@ -144,7 +144,7 @@ func (w *world) missing(h *fleet.Host) string {
 // MayLift says why the stop must not be lifted now; nil: it may. A person may do it all the same ([Control.Accept]).
 func (c *Control) MayLift(ctx context.Context, now time.Time) error {
 	const op = "lift the stop"
-	if why := c.supersededWhy(); why != "" {
+	if why := c.Superseded(); why != "" {
 		return refused(op, "", errors.New(why), nextSuperseded)
 	}
 	var v rebuildView

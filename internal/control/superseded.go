@@ -80,8 +80,8 @@ func (c *Control) obeysAnother(ctx context.Context, rep fleet.Report, now time.T
 	}))
 }
 
-// supersededWhy is why nothing may be decided any more; empty: it may.
-func (c *Control) supersededWhy() string {
+// Superseded is why nothing may be decided any more, for another control plane is obeyed; empty: it may.
+func (c *Control) Superseded() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.superseded.why(c.cfg.From)
@@ -99,7 +99,7 @@ func (c *Control) stopped() (why string, yes bool) {
 	if why, yes := c.stop.Stopped(); yes {
 		return why, true
 	}
-	why = c.supersededWhy()
+	why = c.Superseded()
 	return why, why != ""
 }
 

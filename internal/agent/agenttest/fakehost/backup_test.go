@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -22,7 +23,7 @@ import (
 
 // holds is a check that keeps a host in its trial as long as the file "hold" is in its root.
 var holds = map[string]string{
-	"20-hold.yaml": "drain: {argv: ['true']}\nundrain: {argv: ['true']}\ncheck: {argv: [sh, -c, 'while test -e ROOT/hold; do sleep 0.1; done'], timeout: 5m}\n",
+	"20-hold.yaml": "drain: {argv: ['true']}\nundrain: {argv: ['true']}\ncheck: {argv: [sh, -c, 'while test -e ROOT/hold; do sleep 0.1; done'], timeout: 15m}\n",
 }
 
 // absence is one time in which a host was, or may have been, out of service, by its own journal.
@@ -242,14 +243,14 @@ func TestYesterdaysBackup(t *testing.T) {
 	r.proveBudget(1, large...)
 }
 
-// fork leads each connection to one of two control planes, in turn, and cuts it after a moment: hosts reach both. A host
-// leaves the one that it must not obey by itself.
+// fork leads each connection to one of several control planes, by chance, and cuts it after a moment: hosts reach all of
+// them. (In turn would not do: with an even number of hosts, each finds the same one for ever.) A host leaves the one
+// that it must not obey by itself.
 type fork struct {
 	ln net.Listener
 
 	mu    sync.Mutex
 	to    []string // addresses
-	n     int
 	conns sync.WaitGroup
 }
 
@@ -270,8 +271,7 @@ func newFork(t *testing.T, to string) *fork {
 				return
 			}
 			f.mu.Lock()
-			to := f.to[f.n%len(f.to)]
-			f.n++
+			to := f.to[rand.IntN(len(f.to))]
 			f.mu.Unlock()
 			f.conns.Go(func() { join(c, to) })
 		}
@@ -313,7 +313,7 @@ func TestClonedDataDirectory(t *testing.T) {
 	for _, h := range small {
 		h.write("hold", "")
 	}
-	r.start()
+	r.start("--trial-deadline", "15m") // it waits in its trial until all hosts have found the copy
 	var inTrial *fake
 	r.until("one in its trial", func() bool {
 		for _, h := range small {
@@ -336,6 +336,11 @@ func TestClonedDataDirectory(t *testing.T) {
 	r.startServer()
 	clone.startServer()
 	t.Cleanup(func() {
+		if t.Failed() {
+			show, _ := clone.cli("rollout", "status", "r-1")
+			events, _ := clone.cli("events")
+			t.Logf("the copy's rollout and record:\n%s\n%s", show, events)
+		}
 		clone.endServer()
 		if t.Failed() {
 			t.Logf("clone:\n%s", tailOf(clone.server.out.String()))
