@@ -36,14 +36,19 @@ func qemuArgs(spec HostSpec, accel string, forward map[int]string) []string {
 		"-device", "i6300esb", "-action", "watchdog=reset,panic=none",
 	}
 	if endsWithReset(spec, accel) {
-		a = append(a, "-action", "reboot=shutdown", "-S", // it begins when somebody listens
-			"-chardev", "socket,id=events,path=events.sock,server=on,wait=off", "-mon", "chardev=events,mode=control")
+		a = append(a, endWithReset...)
 	}
 	a = append(a, firmwareArgs(spec.Loader)...)
 	if accel == "kvm" {
 		return append(a, "-accel", "kvm", "-M", "q35", "-cpu", "host")
 	}
 	return append(a, "-accel", "tcg,thread=multi,tb-size=256", "-M", "q35", "-cpu", "max")
+}
+
+// endWithReset ends QEMU when its machine is reset. It begins when somebody listens.
+var endWithReset = []string{
+	"-action", "reboot=shutdown", "-S",
+	"-chardev", "socket,id=events,path=events.sock,server=on,wait=off", "-mon", "chardev=events,mode=control",
 }
 
 // guestForwards leads ports of GuestAddr to addresses of the build machine, one socat per connection. The target need

@@ -25,11 +25,11 @@ func TestEachResetStartsQEMUAnew(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "rom"), rom, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		h := &host{spec: HostSpec{Name: "h", Loader: SystemdBoot}, dir: dir, args: []string{
+		h := &host{spec: HostSpec{Name: "h", Loader: SystemdBoot}, dir: dir, args: append([]string{
 			"-accel", "tcg", "-M", "q35", "-m", "64", "-nodefaults", "-no-user-config", "-display", "none", "-bios", "rom", "-qmp", "unix:qmp.sock,server=on,wait=off",
 			"-netdev", "user,id=net", "-device", "virtio-net-pci,id=nic,netdev=net,romfile=",
-			"-action", "watchdog=reset,panic=none", "-action", "reboot=shutdown", "-S", "-chardev", "socket,id=events,path=events.sock,server=on,wait=off", "-mon", "chardev=events,mode=control",
-		}}
+			"-action", "watchdog=reset,panic=none",
+		}, endWithReset...)}
 		if err := h.powerOn("tcg"); err != nil {
 			t.Fatal(err)
 		}
