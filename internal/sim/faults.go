@@ -274,9 +274,12 @@ func (w *world) raise() {
 	w.restart(p.dir, true, nil)
 }
 
-// killed starts the control plane again, some time after it died.
+// killed starts the control plane again, some time after it died. One that ran beside it is gone for good.
 func (w *world) killed(p *plane) {
 	w.count("control-plane-died")
+	if !p.wasMain {
+		return
+	}
 	w.after(max(p.down, 100*time.Millisecond), func() {
 		if w.main == nil && !w.restoring {
 			w.restart(p.dir, false, p)
@@ -338,12 +341,14 @@ func (w *world) comeBack(f Fault, snap sqlite.Snapshot, rows *rows) {
 		w.after(max(f.For, time.Second), func() {
 			w.note(&p.ring, p.name, "is ended")
 			p.end()
+			w.lose(d)
 			w.after(w.s.Operator.After, w.raise)
 		})
 		return
 	}
 	w.note(&old.ring, old.name, "is lost with its disk")
 	old.end()
+	w.lose(old.dir)
 	w.restoring = true
 	w.after(max(f.For, time.Second), func() {
 		w.restoring = false

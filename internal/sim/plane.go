@@ -45,6 +45,7 @@ type plane struct {
 	saidOut []bool          // what each host said last: that it is not in service
 	down    time.Duration   // how long it stays away once it is killed
 	dead    bool
+	wasMain bool // when it died: it is started again
 	fenced  bool // its loop has ended, because somebody else began on its store
 	linger  bool // and its API answers all the same
 
@@ -80,6 +81,13 @@ func (w *world) newDir() (*dataDir, error) {
 	w.dirs++
 	d := &dataDir{path: filepath.Join(w.tmp, fmt.Sprint("data-", w.dirs)), n: w.dirs, rows: newRows()}
 	return d, os.Mkdir(d.path, 0o700)
+}
+
+// lose forgets a data directory that nobody will start on again. Hundreds of them would fill the memory that they are in.
+func (w *world) lose(d *dataDir) {
+	if err := os.RemoveAll(d.path); err != nil {
+		w.broken(fmt.Errorf("lose a data directory: %w", err))
+	}
 }
 
 // start begins a process on d. raise: an operator says that a backup was put back.
@@ -211,7 +219,7 @@ func (p *plane) end() {
 		}
 	}
 	if w.main == p {
-		w.main, w.lastRows = nil, p.dir.rows
+		p.wasMain, w.main, w.lastRows = true, nil, p.dir.rows
 	}
 	if w.other == p {
 		w.other = nil

@@ -171,3 +171,36 @@ func TestReplay(t *testing.T) {
 		}
 	}
 }
+
+// TestLostDisksTakeNoRoom: a control plane that is put back from backups over and over, and cloned, leaves only the
+// directories that somebody may still start on.
+func TestLostDisksTakeNoRoom(t *testing.T) {
+	for _, f := range []Fault{
+		{What: FaultRestore, Every: 2 * time.Minute, By: time.Minute, For: time.Second},
+		{What: FaultCloneData, Every: 2 * time.Minute, By: time.Minute, For: 10 * time.Second},
+	} {
+		w, err := newWorld(Scenario{
+			Name: "backups", For: 2 * time.Hour,
+			Fleet:    Fleet{Types: []Type{{Name: "web", Hosts: 3}}},
+			Rollouts: []Rollout{{}},
+			Operator: Operator{ResumeRestored: true, After: time.Minute},
+			Faults:   []Fault{f},
+		}, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.play(t.Context()); err != nil {
+			t.Error(err)
+		}
+		dirs, err := os.ReadDir(w.tmp)
+		if err != nil {
+			t.Error(err)
+		}
+		if w.res.Faults[f.What] < 20 || len(dirs) > 3 || w.res.Broken != nil {
+			t.Errorf("%s happened %d times, and %d data directories are left: %v", f.What, w.res.Faults[f.What], len(dirs), w.res.Broken)
+		}
+		if err := w.close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -20,15 +20,16 @@ import (
 
 // Bounds of a scenario. They keep a typing error from running for days, and are far beyond what a rehearsal needs.
 const (
-	maxHosts  = 20_000 // in all: what the state of one control plane is built for twice over
-	maxTypes  = 100
-	maxListed = 1000 // actions, faults
-	maxFor    = 60 * 24 * time.Hour
-	maxWait   = 30 * 24 * time.Hour
-	maxClock  = 50 * 365 * 24 * time.Hour // how far a wall clock may jump: certificates and time.Duration end soon after
-	maxMean   = 10 * 365 * 24 * time.Hour // between two events
-	maxAbout  = 2000                      // characters
-	least     = time.Second               // of what repeats: shorter, and nothing else happens
+	maxHosts   = 20_000 // in all: what the state of one control plane is built for twice over
+	maxTypes   = 100
+	maxListed  = 1000 // actions, faults
+	maxFor     = 60 * 24 * time.Hour
+	maxWait    = 30 * 24 * time.Hour
+	maxClock   = 50 * 365 * 24 * time.Hour // how far a wall clock may jump: certificates and time.Duration end soon after
+	maxMean    = 10 * 365 * 24 * time.Hour // between two events
+	maxAbout   = 2000                      // characters
+	maxBackups = 50                        // kept at a time: they are in memory
+	least      = time.Second               // of what repeats: shorter, and nothing else happens
 )
 
 // Mistake is one thing that is wrong with a scenario.

@@ -84,6 +84,9 @@ func (f Fault) validate(m *mistakes, path string, s Scenario) {
 			m.between(path+".by", f.By, time.Millisecond, maxWait)
 		}
 	}
+	if (f.What == FaultRestore || f.What == FaultCloneData) && f.Every > 0 && f.By > maxBackups*f.Every {
+		m.add(path+".by", "%s is not allowed with every: %s: %d backups would be kept at a time, at most %d are", Short(f.By), Short(f.Every), f.By/f.Every, maxBackups)
+	}
 	if uses("share", k.share, f.Share != 0, "0.1") {
 		m.share(path+".share", f.Share)
 	}

@@ -151,6 +151,9 @@ func wild(seed uint64) Scenario {
 		if what == FaultSlowStore {
 			f.By = some(time.Millisecond, time.Minute)
 		}
+		if (what == FaultRestore || what == FaultCloneData) && f.Every > 0 {
+			f.By = min(f.By, maxBackups*f.Every)
+		}
 		if k.lasts == must || k.lasts == may && c.yes(0.7) {
 			f.For = some(100*time.Millisecond, 3*time.Hour)
 		}

@@ -147,6 +147,7 @@ rollouts:
   - {what: clock, by: -900000h}
   - {at: 1h}
   - {what: power-cut, at: 73h, for: 10m}
+  - {what: restore, by: 24h, every: 20s}
 `, []string{
 			`f:9: faults[0].what: "looses" is not known: did you mean lose? one of lose, delay, repeat, silent, power-cut, crash, hang, die, kill-agent, unready, drain-fails, clock, clone-image, old-disk, kill, slow-store, failing-store, two-leaders, restore, clone-data`,
 			"f:10: faults[1].share: is missing: the fault lose needs it, such as share: 0.1",
@@ -164,6 +165,7 @@ rollouts:
 			"f:20: faults[11].what: is missing: one of lose, delay, repeat, silent, power-cut, crash, hang, die, kill-agent, unready, drain-fails, clock, clone-image, old-disk, kill, slow-store, failing-store, two-leaders, restore, clone-data",
 			"f:21: faults[12].at: 73h never comes: the simulation ends after 72h (for)",
 			"f:21: faults[12].for: means nothing to the fault power-cut: leave it out",
+			"f:22: faults[13].by: 24h is not allowed with every: 20s: 4320 backups would be kept at a time, at most 50 are",
 		}},
 		{"actions", good + `actions:
   - {at: 1h, do: resum}
