@@ -19,8 +19,11 @@ func endsWithReset(spec HostSpec, accel string) bool { return accel != "kvm" && 
 // follow waits until vm ends. If its guest had reset, it starts the next one, with what the disk, the firmware's variables and
 // the network cable were like; unless somebody has cut the power.
 func (h *host) follow(accel string, vm *process) {
-	reset := h.sawReset(vm)
+	began, reset := h.listen(vm)
 	<-vm.done
+	if !began {
+		reset = vm.err == nil // in good order, and its guest had not begun: from outside, before anybody listened
+	}
 	h.mu.Lock()
 	if h.vm != vm || !h.again {
 		h.mu.Unlock()
@@ -52,20 +55,21 @@ func (h *host) unplugAgain(vm *process) (err error) {
 	return err
 }
 
-// sawReset lets vm begin, listens to it until it ends, and says whether it did so because its guest had reset.
-func (h *host) sawReset(vm *process) (reset bool) {
+// listen lets the guest of vm begin, and listens until vm ends. It says whether it heard the guest begin, without which it would
+// hear nothing of a reset either, and whether vm ended because of one.
+func (h *host) listen(vm *process) (began, reset bool) {
 	var c net.Conn
 	for c == nil {
 		var err error
 		if c, err = dialIn(context.Background(), h.dir, "events.sock"); err != nil && !vm.running() {
-			return false
+			return false, false
 		} else if err != nil {
 			time.Sleep(20 * time.Millisecond) // it has just begun
 		}
 	}
 	defer c.Close()
 	if _, err := c.Write([]byte(`{"execute":"qmp_capabilities"} {"execute":"cont"}`)); err != nil {
-		return false
+		return false, false
 	}
 	for dec := json.NewDecoder(c); ; {
 		var e struct {
@@ -73,9 +77,12 @@ func (h *host) sawReset(vm *process) (reset bool) {
 			Data  struct{ Reason string }
 		}
 		if dec.Decode(&e) != nil {
-			return reset
+			return began, reset
 		}
-		if e.Event == "SHUTDOWN" {
+		switch e.Event {
+		case "RESUME":
+			began = true
+		case "SHUTDOWN":
 			reset = strings.HasSuffix(e.Data.Reason, "-reset") // guest-reset, of its watchdog too; host-qmp-system-reset
 		}
 	}

@@ -62,11 +62,25 @@ func TestEachResetStartsQEMUAnew(t *testing.T) {
 		if _, err := os.Stat(h.unplug()); err != nil {
 			t.Errorf("its cable is forgotten: %v", err)
 		}
+		until(t, "its guest has begun", func() bool { state, err := runState(t.Context(), h.dir); return err == nil && state == "running" })
 		second := h.machine()
 		until(t, "it ends for good", ask(h, "quit"))
 		until(t, "its power is off", func() bool { return !h.powered() })
 		if h.machine() != second {
 			t.Error("it was started anew, and nothing had reset it")
+		}
+	})
+	t.Run("from outside, before anybody listens to it", func(t *testing.T) {
+		h := start(t, turns)
+		for i := range 10 {
+			last := h.machine()
+			until(t, "it is reset", ask(h, "system_reset"))
+			until(t, "another QEMU runs", func() bool {
+				if !h.powered() {
+					t.Fatalf("its power is off after reset %d", i+1)
+				}
+				return h.machine() != last
+			})
 		}
 	})
 	t.Run("by itself, over and over", func(t *testing.T) {
