@@ -2,7 +2,6 @@ package sim
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -44,10 +43,6 @@ func TestFleet(t *testing.T) {
 			n = 40
 		}
 	}
-	// A test that is cut off says nothing of what it found.
-	end, limited := t.Deadline()
-	end = end.Add(-time.Minute)
-	var mu sync.Mutex
 	faults, seen := map[string]int{}, map[string]int{}
 	statuses := map[string]int{}
 	var hosts int
@@ -55,8 +50,40 @@ func TestFleet(t *testing.T) {
 	var slowest float64
 	var slow uint64
 	began := time.Now()
-	next := make(chan uint64)
+	n = play(t, "-seeds", n, Random, func(s uint64, res Result) {
+		for k, v := range res.Faults {
+			faults[k] += v
+		}
+		for k, v := range res.Seen {
+			seen[k] += v
+		}
+		for _, r := range res.Rollouts {
+			statuses[r.Status]++
+			if *show && r.Status == "running" {
+				t.Logf("seed %d: running at %s: %s", s, clock(res.Virtual), r.Why)
+			}
+		}
+		hosts += res.Hosts
+		virtual += res.Virtual
+		if res.RealSec > slowest {
+			slowest, slow = res.RealSec, s
+		}
+	})
+	t.Logf("%d fleets with %d hosts, %s of virtual time in %.1f s; the slowest was seed %d with %.1f s", n, hosts, virtual.Round(time.Hour), time.Since(began).Seconds(), slow, slowest)
+	t.Logf("faults: %s", counts(faults))
+	t.Logf("seen: %s", counts(seen))
+	t.Logf("rollouts: %s", counts(statuses))
+}
+
+// play runs the scenarios of n seeds from -seed on, as many at a time as there are processors, and has tell called with each result,
+// one at a time. No promise may be broken in any. It returns how many it had time for: a test that is cut off says nothing of what it found.
+func play(t *testing.T, flag string, n int, scenario func(seed uint64) Scenario, tell func(seed uint64, res Result)) int {
+	t.Helper()
+	end, limited := t.Deadline()
+	end = end.Add(-time.Minute)
+	var mu sync.Mutex
 	var wg sync.WaitGroup
+	next := make(chan uint64)
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for s := range next {
@@ -64,49 +91,29 @@ func TestFleet(t *testing.T) {
 				if *show && n == 1 {
 					o.Trace = os.Stdout
 				}
-				res, err := Run(context.Background(), Random(s), o)
+				res, err := Run(t.Context(), scenario(s), o) // an error, too, for a scenario that is not valid
 				mu.Lock()
 				if err != nil {
 					t.Errorf("seed %d: %v", s, err)
 				}
 				if res.Broken != nil {
-					t.Errorf("seed %d: %v\ngo test ./internal/sim -run TestFleet -seeds 1 -seed %d", s, res.Broken, s)
+					t.Errorf("seed %d: %v\ngo test ./internal/sim -run %s %s 1 -seed %d", s, res.Broken, t.Name(), flag, s)
 				}
-				for k, v := range res.Faults {
-					faults[k] += v
-				}
-				for k, v := range res.Seen {
-					seen[k] += v
-				}
-				for _, r := range res.Rollouts {
-					statuses[r.Status]++
-					if *show && r.Status == "running" {
-						t.Logf("seed %d: running at %s: %s", s, clock(res.Virtual), r.Why)
-					}
-				}
-				hosts += res.Hosts
-				virtual += res.Virtual
-				if res.RealSec > slowest {
-					slowest, slow = res.RealSec, s
-				}
+				tell(s, res)
 				mu.Unlock()
 			}
 		})
 	}
+	defer wg.Wait()
+	defer close(next)
 	for i := range n {
 		if limited && time.Now().After(end) {
-			t.Errorf("%d of %d fleets were played when the time of the test was nearly over: give it more with -timeout, or ask for fewer with -seeds", i, n)
-			n = i
-			break
+			t.Errorf("%d of %d were played when the time of the test was nearly over: give it more with -timeout, or ask for fewer with %s", i, n, flag)
+			return i
 		}
 		next <- *seed + uint64(i)
 	}
-	close(next)
-	wg.Wait()
-	t.Logf("%d fleets with %d hosts, %s of virtual time in %.1f s; the slowest was seed %d with %.1f s", n, hosts, virtual.Round(time.Hour), time.Since(began).Seconds(), slow, slowest)
-	t.Logf("faults: %s", counts(faults))
-	t.Logf("seen: %s", counts(seen))
-	t.Logf("rollouts: %s", counts(statuses))
+	return n
 }
 
 func counts(m map[string]int) string {

@@ -4,10 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"math"
-	"os"
-	"runtime"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 )
@@ -204,44 +201,19 @@ func TestWild(t *testing.T) {
 			n = 30
 		}
 	}
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	next := make(chan uint64)
 	statuses := map[string]int{}
 	var virtual time.Duration
-	for range runtime.GOMAXPROCS(0) {
-		wg.Go(func() {
-			for s := range next {
-				o := Options{Seed: s}
-				if *show && n == 1 {
-					o.Trace = os.Stdout
-				}
-				res, err := Run(t.Context(), wild(s), o) // an error, too, when what was drawn is not valid
-				mu.Lock()
-				if err != nil {
-					t.Errorf("seed %d: %v", s, err)
-				}
-				if res.Broken != nil {
-					t.Errorf("seed %d: %v\ngo test ./internal/sim -run TestWild -wild 1 -seed %d", s, res.Broken, s)
-				}
-				for _, r := range res.Rollouts {
-					if r.Status == "" {
-						r.Status = "refused"
-					}
-					statuses[r.Status]++
-				}
-				if res.RealSec > 10 {
-					t.Logf("seed %d took %.1f s", s, res.RealSec)
-				}
-				virtual += res.Virtual
-				mu.Unlock()
+	n = play(t, "-wild", n, wild, func(s uint64, res Result) {
+		for _, r := range res.Rollouts {
+			if r.Status == "" {
+				r.Status = "refused"
 			}
-		})
-	}
-	for i := range n {
-		next <- *seed + uint64(i)
-	}
-	close(next)
-	wg.Wait()
+			statuses[r.Status]++
+		}
+		if res.RealSec > 10 {
+			t.Logf("seed %d took %.1f s", s, res.RealSec)
+		}
+		virtual += res.Virtual
+	})
 	t.Logf("%d scenarios, %s of virtual time; rollouts: %s", n, virtual.Round(time.Hour), counts(statuses))
 }
