@@ -229,6 +229,19 @@ func TestConfirmAsksForTheGrant(t *testing.T) {
 	put(late)
 	ask(mine.ID, "ran out")
 	put(mine)
+	freeze := func(why string) {
+		t.Helper()
+		if err := h.st.Update(t.Context(), func(tx store.Tx) error {
+			host, err := tx.Host(mine.Host)
+			host.Frozen = why
+			return errors.Join(err, tx.PutHost(host))
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	freeze("two machines use its certificate")
+	ask(mine.ID, "the host is frozen: two machines")
+	freeze("")
 	ask(mine.ID, "")
 }
 

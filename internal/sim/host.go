@@ -271,6 +271,7 @@ func (h *host) checkIn() {
 			h.checkInFailed()
 			return
 		}
+		h.w.sawObeyed(h, d.From)
 		h.checking = false
 		if d.Answer != "" {
 			h.answered = d.Answer

@@ -53,6 +53,10 @@ func (w *world) checkGrant(p *plane, g store.Grant) {
 		w.breaks(1, "nothing is granted while everything is stopped", []*host{h}, p, "%s gives %s to %s, and everything was stopped at %s", p.name, g.ID, g.Host, clock(r.stopAt))
 		return
 	}
+	if why, _ := w.halted(r, g.Operation); why != "" {
+		w.breaks(4, "nothing is granted for a rollout that is paused, aborted or over", []*host{h}, p, "%s gives %s to %s for %s, and %s", p.name, g.ID, g.Host, g.Operation, why)
+		return
+	}
 	if c := w.clones[g.Host]; c.detectable(r) {
 		w.breaks(7, "a certificate that two machines use gets nothing once that shows", w.machines(g.Host), p,
 			"%s gives %s to %s, under whose certificate two machines have taken turns %d times", p.name, g.ID, g.Host, c[r].n)
@@ -213,6 +217,7 @@ func (w *world) checkOrder(h *host, op fleet.Operation, r *rows, p *plane) {
 		}
 		return
 	}
+	w.checkWave(h, op, row, p)
 	for _, t := range row.plan.Types {
 		if op.Stage == 0 && (t.ID != h.typ.id || slices.Contains(t.Canaries, h.id) || r.standIns[op.ID]) {
 			continue

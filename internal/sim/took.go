@@ -114,6 +114,7 @@ func (w *world) tookRollout(p *plane, row store.Rollout) {
 		w.broken(fmt.Errorf("read rollout %s: %w", row.ID, err))
 		return
 	}
+	w.sawStage(p, before, &now)
 	r.rollouts[row.ID] = now
 	if !known || now.status != before.status || now.state.Stage != before.state.Stage {
 		w.progress = w.now

@@ -26,6 +26,7 @@ type hostTruth struct {
 	failed    map[string]goneBack        // rollouts whose kernel it has gone back from, and no person has said retry
 	retried   map[fleet.OperationID]bool // a person has said retry when these had failed, or were open: whatever else becomes of them
 	restored  bool                       // its disk was put back to an older state
+	obeyed    fleet.Incarnation          // the control plane that it obeyed last; zero: none since its disk was put back
 	granted   grantSeen
 	harmed    *Harm
 	harmEnds  time.Duration
@@ -56,7 +57,7 @@ type goneBack struct {
 
 // forget notes that h's disk is what it was at taken.
 func (t *hostTruth) forget(taken time.Duration) {
-	t.restored = true
+	t.restored, t.obeyed = true, fleet.Incarnation{}
 	for rollout, g := range t.failed {
 		g.forgotten = g.forgotten || g.at >= taken
 		t.failed[rollout] = g
@@ -197,6 +198,19 @@ func (w *world) sawDefault(h *host, release string, op fleet.OperationID) {
 		w.breaks(2, "a kernel becomes the default only after its trial passed and the control plane said commit", []*host{h}, nil,
 			"%s makes %s its default (operation %q) without having been told", h.name, release, op)
 	}
+}
+
+// sawObeyed checks the hosts' half of promise 6: after one control plane none is obeyed that is older, or another of the same term.
+func (w *world) sawObeyed(h *host, from fleet.Incarnation) {
+	w.count(SeenChecks)
+	last := h.truth.obeyed
+	older := from.Incarnation < last.Incarnation || from.Incarnation == last.Incarnation && from.Term < last.Term
+	other := from.Incarnation == last.Incarnation && from.Term == last.Term && from.Instance != last.Instance
+	if older || other && last.Instance != "" {
+		w.breaks(6, "a host obeys no control plane that is older than one it has obeyed, nor another one of the same term", []*host{h}, nil,
+			"%s obeys incarnation %d, term %d, instance %s, after %d, %d, %s", h.name, from.Incarnation, from.Term, from.Instance, last.Incarnation, last.Term, last.Instance)
+	}
+	h.truth.obeyed = from
 }
 
 // sawReport notes what a control plane was told.

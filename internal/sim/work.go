@@ -198,6 +198,7 @@ func (h *host) ask() {
 			return
 		}
 		h.step = ""
+		h.w.sawObeyed(h, c.From)
 		h.moved(before)
 		h.w.sawTrialReboot(h, id, from)
 		h.down("into the trial")

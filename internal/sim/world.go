@@ -72,6 +72,7 @@ type world struct {
 	clones    map[fleet.HostID]cloned
 	owners    map[fleet.OperationID]string
 	asked     map[string]bool // what people have asked for
+	begun     map[string]int  // the highest stage of each rollout that has begun, in any store
 	liftAt    time.Duration   // the person on call is about to lift a stop
 	restoring bool
 	lastRows  *rows
@@ -107,7 +108,7 @@ func run(ctx context.Context, s Scenario, o Options) (res Result, err error) {
 func newWorld(s Scenario, o Options) (*world, error) {
 	w := &world{
 		s: withDefaults(s), opt: o, log: o.Log, byID: map[fleet.HostID]*host{}, clones: map[fleet.HostID]cloned{}, groups: map[string]map[string][]*host{},
-		owners: map[fleet.OperationID]string{}, asked: map[string]bool{}, unstopped: -1, metrics: api.NewMetrics("sim"),
+		owners: map[fleet.OperationID]string{}, asked: map[string]bool{}, begun: map[string]int{}, unstopped: -1, metrics: api.NewMetrics("sim"),
 	}
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
