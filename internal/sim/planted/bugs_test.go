@@ -18,6 +18,8 @@ const (
 	arbiter = "internal/control/arbiter.go"
 	checkin = "internal/control/checkin.go"
 	confirm = "internal/control/confirm.go"
+	forward = "rollout/forward.go"
+	model   = "internal/agent/model.go"
 	order   = "internal/control/order.go"
 	world   = "internal/control/world.go"
 	rebuild = "internal/store/rebuild.go"
@@ -135,5 +137,20 @@ var bugs = []bug{
 			{rebuild, `return h.Status == fleet.StatusActive && h.JournalTold < r.Incarnation`, `return false && h.Status == fleet.StatusActive`},
 		},
 		promises: []int{1, 3, 6}, within: 180,
+	},
+	{
+		name: "wave-too-early", about: "a wave that does not wait for the one before",
+		edits:    []edit{{forward, `if h.Stage > s.r.State.Stage || !complete && ahead`, `if !complete && ahead`}},
+		promises: []int{3}, within: 30,
+	},
+	{
+		name: "no-soak", about: "a wave that does not wait for the soak of the one before",
+		edits:    []edit{{forward, `if s.now.Before(cur.SoakUntil) {`, `if s.now.Before(cur.SoakUntil) && s.v.Stopped() != "" {`}},
+		promises: []int{3}, within: 30,
+	},
+	{
+		name: "older-control-plane", about: "a host that obeys an older control plane after a newer one",
+		edits:    []edit{{model, `if m.seen.Refuses(from) != "" {`, `if m.seen.Refuses(from) != "" && m.op == nil {`}},
+		promises: []int{1, 6}, within: 30,
 	},
 }

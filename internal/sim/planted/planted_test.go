@@ -28,7 +28,7 @@ const root = "../../.."
 //	go test ./internal/sim/planted -v -seeds 1000 -timeout 2h
 func TestPlantedBugs(t *testing.T) {
 	if testing.Short() {
-		t.Skip("skipped with -short: six builds, and some minutes of random fleets")
+		t.Skip("skipped with -short: a build for each bug, and some minutes of random fleets")
 	}
 	for _, b := range bugs {
 		t.Run(b.name, func(t *testing.T) {
