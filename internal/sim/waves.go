@@ -24,11 +24,11 @@ func (w *world) sawStage(p *plane, before rolloutRow, now *rolloutRow) {
 		return
 	}
 	now.doneAt = never
-	name := now.plan.Name(to)
-	if to != from+1 {
-		w.breaks(3, expectWaves, nil, p, "%s begins %s of %s after %s", p.name, name, now.id, now.plan.Name(from))
+	if to != from+1 || to >= len(now.plan.Stages) {
+		w.breaks(3, expectWaves, nil, p, "%s begins stage %d of %s after stage %d of %d", p.name, to, now.id, from, len(now.plan.Stages)-1)
 		return
 	}
+	name := now.plan.Name(to)
 	w.owes(p, now, from, "is over with")
 	if soak := w.soakOf(now.id); now.plan.Stages[from].Adds > 0 && soak > 0 && (before.doneAt == never || w.now < before.doneAt+soak) {
 		since := "never began"
@@ -56,8 +56,8 @@ func (w *world) owes(p *plane, row *rolloutRow, stage int, what string) {
 // checkWave checks that a host that reboots into the new kernel does not come before its wave, in whichever store that began.
 func (w *world) checkWave(h *host, op fleet.Operation, row rolloutRow, p *plane) {
 	if at := max(op.Stage, row.stage[h.id]); op.Stage > 0 && at > w.begun[row.id] {
-		w.breaks(3, expectWaves, []*host{h}, p, "%s reboots into the new kernel in %s of %s, which has come to %s",
-			h.name, row.plan.Name(at), row.id, row.plan.Name(w.begun[row.id]))
+		w.breaks(3, expectWaves, []*host{h}, p, "%s reboots into the new kernel in stage %d of %s, which has come to stage %d",
+			h.name, at, row.id, w.begun[row.id])
 	}
 }
 
