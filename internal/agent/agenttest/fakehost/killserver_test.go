@@ -49,7 +49,7 @@ func TestKillTheServer(t *testing.T) {
 			})
 			n := 0
 			missed.Range(func(p, _ any) bool { t.Logf("never reached this time: %s", p); n++; return true })
-			if n > len(take)/5 {
+			if n > max(2, len(take)/5) {
 				t.Errorf("%d of %d points were never reached: too many for what depends on time alone", n, len(take))
 			}
 			t.Logf("%s: %d points, killed at %d of them, in %s", s.name, len(points), len(take)-n, time.Since(began).Round(time.Second))
@@ -63,15 +63,23 @@ func newServerRig(t *testing.T) *rig {
 	return r
 }
 
-// countServerPoints lets a story happen without a death and lists what the server wrote.
+// countServerPoints lets a story happen twice without a death and lists what the server wrote both times: what it writes only
+// when two processes are quick or slow is no point that can be aimed at.
 func countServerPoints(t *testing.T, s story) []string {
 	t.Helper()
 	r := newServerRig(t)
-	killServer(r, s, "")
-	if t.Failed() {
-		t.FailNow()
+	var points []string
+	for i := range 2 {
+		killServer(r, s, "")
+		if t.Failed() {
+			t.FailNow()
+		}
+		again := r.serverPoints()
+		if i == 0 {
+			points = again
+		}
+		points = slices.DeleteFunc(points, func(p string) bool { return !slices.Contains(again, p) })
 	}
-	points := r.serverPoints()
 	if len(points) < 40 {
 		t.Fatalf("a whole operation passes %d points only: this test looks at nothing", len(points))
 	}
