@@ -42,11 +42,8 @@ type rolloutRow struct {
 	plan   *rollout.Plan
 	state  rollout.State
 	stage  map[fleet.HostID]int // of the plan
-	doneAt time.Duration        // when the running stage began its soak, or never
+	doneAt time.Duration        // when the running stage began its soak; zero: not yet
 }
-
-// never is no time.
-const never = time.Duration(-1)
 
 func newRows() *rows {
 	return &rows{
@@ -144,9 +141,6 @@ func (t *watchedTx) AppendEvent(e store.Event) (int64, error) {
 func readRollout(r store.Rollout, before rolloutRow, known bool, now time.Duration) (rolloutRow, error) {
 	row := before
 	row.id = r.ID
-	if !known {
-		row.doneAt = never
-	}
 	if !known || row.status != r.Status {
 		row.status, row.since = r.Status, now
 	}

@@ -201,6 +201,7 @@ func (w *world) sawDefault(h *host, release string, op fleet.OperationID) {
 }
 
 // sawObeyed checks the hosts' half of promise 6: after one control plane none is obeyed that is older, or another of the same term.
+// It compares for itself: the agent does it with [fleet.Incarnation.Refuses].
 func (w *world) sawObeyed(h *host, from fleet.Incarnation) {
 	w.count(SeenChecks)
 	last := h.truth.obeyed

@@ -23,16 +23,16 @@ func (w *world) sawStage(p *plane, before rolloutRow, now *rolloutRow) {
 		}
 		return
 	}
-	now.doneAt = never
+	now.doneAt = 0
 	if to != from+1 || to >= len(now.plan.Stages) {
 		w.breaks(3, expectWaves, nil, p, "%s begins stage %d of %s after stage %d of %d", p.name, to, now.id, from, len(now.plan.Stages)-1)
 		return
 	}
 	name := now.plan.Name(to)
 	w.owes(p, now, from, "is over with")
-	if soak := w.soakOf(now.id); now.plan.Stages[from].Adds > 0 && soak > 0 && (before.doneAt == never || w.now < before.doneAt+soak) {
+	if soak := w.soakOf(now.id); now.plan.Stages[from].Adds > 0 && soak > 0 && (before.doneAt == 0 || w.now < before.doneAt+soak) {
 		since := "never began"
-		if before.doneAt != never {
+		if before.doneAt != 0 {
 			since = "began at " + clock(before.doneAt)
 		}
 		w.breaks(3, expectWaves, nil, p, "%s begins %s of %s; the soak of %s before it %s, and is asked for %s", p.name, name, now.id, now.plan.Name(from), since, soak)
